@@ -1,0 +1,3 @@
+//! Quorate: a strongly consistent, replicated ledger and key-value store.
+
+pub mod machine;
