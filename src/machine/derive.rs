@@ -5,7 +5,7 @@
 //! | ledger created | a ledger of that number, its id, totals of zero |
 //! | account created | an account of that number, its id, a balance of zero |
 //! | transfer | its id -> its position; if posted: both accounts' balances and their ledger's totals, by [`post`] |
-//! | key written | the key's value and [`super::store::KvMeta`] |
+//! | key written | the key's value and [`KvMeta`](super::KvMeta) |
 //! | key removed | the key is gone |
 //!
 //! Only transfers are ever taken back: their ids are forgotten and [`unpost`] restores the balances.

@@ -10,7 +10,7 @@
 //! | delete | 2, expectation (13), key length u16, key |
 //! | create a ledger | 3, scale u8, id length u8, asset length u8, id, asset |
 //! | create an account | 4, limits u8 (bit 0 debits, bit 1 credits), code u32, id length u8, ledger id length u8, id, ledger id |
-//! | transfers | 5, then a count u32, rows of 64 bytes and a heap of texts: see `transfers` |
+//! | transfers | 5, then a count u32, rows of 64 bytes and a heap of texts: see `entry/transfers.rs` |
 //!
 //! An expectation is a kind u8 (0 any, 1 absent, 2 present, 3 at) and, for *at*, entry index u64 and command u32; 0 otherwise.
 //!

@@ -5,7 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::command::{Limits, ModIndex};
+use super::command::{Limits, ModIndex, NewTransfer};
 use super::id::{AccountNumber, LedgerNumber};
 use super::record::{Balance, Record};
 
@@ -91,6 +91,12 @@ pub trait Store {
     /// An account's id by number; a fault if there is none, since the journal never names an account that does not exist.
     fn account_id(&mut self, number: AccountNumber) -> Result<String, Fault>;
 
+    /// A hint, which changes nothing: the ids and accounts of `batch` will be asked for next. A store that has to go far for
+    /// them fetches them together.
+    fn expect(&mut self, batch: &[NewTransfer<'_>]) -> Result<(), Fault> {
+        let _ = batch;
+        Ok(())
+    }
     /// Where a transfer id was posted or refused for ever.
     fn find_transfer(&mut self, id: &str) -> Result<Option<Position>, Fault>;
     /// The bytes of a record; a fault if it is not there or damaged.

@@ -25,6 +25,7 @@ pub(in crate::machine) fn post_transfers<S: Store>(
     touched: &mut Touched,
 ) -> Result<Reply, Fault> {
     check_numbers(store, batch)?;
+    store.expect(batch)?;
     let mut results = Vec::with_capacity(batch.len());
     let mut rest = batch;
     while let Some(first) = rest.first() {
