@@ -1,3 +1,5 @@
 //! Quorate: a strongly consistent, replicated ledger and key-value store.
 
+pub mod storage;
+
 pub mod machine;

@@ -1,0 +1,499 @@
+//! RocksDB as the state uses it: tables, options and typed errors. The only file that tunes it.
+//!
+//! The write-ahead log of RocksDB is off: after a crash the database is as of some flush, and what is missing is applied again
+//! from the replicated log. `atomic_flush` makes every flush a cut through *all* tables at one point of the sequence of writes:
+//! if a write is on the disk, so is every write before it. All crash reasoning in this folder rests on that sentence, and on
+//! its one exception: an ingested file is on the disk at once, so what it relies on must be flushed first.
+
+use std::fmt::Display;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rocksdb::{
+    BlockBasedOptions, Cache, ColumnFamily, ColumnFamilyDescriptor, DB, DBPinnableSlice,
+    DBRawIterator, FlushOptions, IngestExternalFileOptions, Options, ReadOptions, Snapshot,
+    SstFileWriter, WriteBatch, WriteOptions,
+};
+
+use crate::machine::Fault;
+
+/// A table: a column family.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Table {
+    /// The records of every entry.
+    Journal,
+    /// How far everything is.
+    Meta,
+    /// Ledger number -> its fixed fields and texts.
+    Ledgers,
+    /// Account number -> its fixed fields and id.
+    Accounts,
+    /// Account id, alone and behind its ledger -> number.
+    AccountIds,
+    /// Page number -> balances and fields of 32 accounts.
+    Balances,
+    /// Transfer id -> position.
+    Ids,
+    /// Account and first position -> positions.
+    History,
+    /// Filters over sealed ids.
+    Filter,
+    /// Key -> value and versions.
+    Kv,
+}
+
+impl Table {
+    /// Every table.
+    pub(super) const ALL: [Table; 10] = [
+        Table::Journal,
+        Table::Meta,
+        Table::Ledgers,
+        Table::Accounts,
+        Table::AccountIds,
+        Table::Balances,
+        Table::Ids,
+        Table::History,
+        Table::Filter,
+        Table::Kv,
+    ];
+
+    /// Its name on disk.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Table::Journal => "journal",
+            Table::Meta => "meta",
+            Table::Ledgers => "ledgers",
+            Table::Accounts => "accounts",
+            Table::AccountIds => "account_ids",
+            Table::Balances => "balances",
+            Table::Ids => "ids",
+            Table::History => "history",
+            Table::Filter => "filter",
+            Table::Kv => "kv",
+        }
+    }
+
+    /// Size at which its memory table is flushed, and with it everybody's. The journal's decides in practice.
+    fn write_buffer_bytes(self) -> usize {
+        match self {
+            Table::Journal => 64 << 20,
+            Table::Kv | Table::Ids | Table::History | Table::Balances | Table::Filter => 32 << 20,
+            Table::Meta | Table::Ledgers | Table::Accounts | Table::AccountIds => 16 << 20,
+        }
+    }
+
+    /// Whether single keys are asked for that may be absent, so that a Bloom filter saves reads.
+    fn has_bloom(self) -> bool {
+        matches!(self, Table::AccountIds | Table::Ids | Table::Kv)
+    }
+}
+
+/// How to open a database.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Access {
+    /// Make a new one; there must be none.
+    Create,
+    /// Open one that exists.
+    Existing,
+    /// Read one that exists and is not in use, changing nothing.
+    ReadOnly,
+}
+
+/// A key and its value, borrowed from a cursor until it moves.
+pub(super) type Row<'a> = (&'a [u8], &'a [u8]);
+
+/// An open database.
+pub(super) struct Db {
+    db: DB,
+    path: PathBuf,
+    write_options: WriteOptions,
+    sst_options: Options,
+}
+
+impl std::fmt::Debug for Db {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Db")
+            .field("path", &self.path)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Db {
+    /// Opens the database in `path` with a block cache of `cache_bytes`.
+    pub(super) fn open(path: &Path, access: Access, cache_bytes: u64) -> Result<Db, String> {
+        let cache = Cache::new_lru_cache(usize::try_from(cache_bytes).unwrap_or(usize::MAX));
+        let failed = |error: rocksdb::Error| format!("state database {}: {error}", path.display());
+        let options = database_options(access).map_err(failed)?;
+        let mut tables = Vec::with_capacity(Table::ALL.len() + 1);
+        tables.push(ColumnFamilyDescriptor::new(
+            "default",
+            table_options(Table::Meta, &cache).map_err(failed)?,
+        ));
+        for table in Table::ALL {
+            tables.push(ColumnFamilyDescriptor::new(
+                table.name(),
+                table_options(table, &cache).map_err(failed)?,
+            ));
+        }
+        let db = match access {
+            Access::ReadOnly => DB::open_cf_descriptors_read_only(&options, path, tables, false),
+            Access::Create | Access::Existing => DB::open_cf_descriptors(&options, path, tables),
+        }
+        .map_err(failed)?;
+        let mut write_options = WriteOptions::default();
+        write_options.disable_wal(true);
+        let sst_options = table_options(Table::Ids, &cache).map_err(failed)?;
+        Ok(Db {
+            db,
+            path: path.to_owned(),
+            write_options,
+            sst_options,
+        })
+    }
+
+    /// A fault of this database: what was tried and what went wrong.
+    pub(super) fn fault(&self, tried: impl Display, error: impl Display) -> Fault {
+        Fault::new(format!(
+            "state database {}: {tried}: {error}",
+            self.path.display()
+        ))
+    }
+
+    /// A row that is not what this program writes.
+    pub(super) fn damaged(&self, table: Table, what: impl Display) -> Fault {
+        self.fault(format_args!("table {} is damaged", table.name()), what)
+    }
+
+    /// The value of a key.
+    pub(super) fn get(
+        &self,
+        table: Table,
+        key: &[u8],
+    ) -> Result<Option<DBPinnableSlice<'_>>, Fault> {
+        self.db
+            .get_pinned_cf(self.handle(table), key)
+            .map_err(|error| self.fault(format_args!("read of {}", table.name()), error))
+    }
+
+    /// The values of many keys, in their order. `keys` must be sorted.
+    pub(super) fn get_sorted<'k>(
+        &self,
+        table: Table,
+        keys: impl IntoIterator<Item = &'k [u8]>,
+    ) -> Result<Vec<Option<DBPinnableSlice<'_>>>, Fault> {
+        self.db
+            .batched_multi_get_cf(self.handle(table), keys, true)
+            .into_iter()
+            .map(|value| {
+                value.map_err(|error| self.fault(format_args!("read of {}", table.name()), error))
+            })
+            .collect()
+    }
+
+    /// Writes a batch to the memory tables: visible on return, on the disk after a flush.
+    pub(super) fn write(&self, batch: Batch<'_>) -> Result<(), Fault> {
+        self.db
+            .write_opt(batch.batch, &self.write_options)
+            .map_err(|error| self.fault("write", error))
+    }
+
+    /// A batch to fill.
+    pub(super) fn batch(&self) -> Batch<'_> {
+        Batch {
+            db: self,
+            batch: WriteBatch::default(),
+        }
+    }
+
+    /// Everything written before is on the disk when this returns.
+    ///
+    /// RocksDB 11.8.1 says so too early: `DBImpl::AtomicFlushMemTables` waits for the tables in one order and takes the numbers of
+    /// the memory tables to wait for from a hash map, so a table may be waited for by the number of another, and found done
+    /// while it is not. What is certain is that the call made everything written before immutable, and that an immutable
+    /// memory table goes away only once its file is in the manifest. So each table is waited for until it has none.
+    pub(super) fn flush(&self) -> Result<(), Fault> {
+        let handles: Vec<&ColumnFamily> =
+            Table::ALL.iter().map(|&table| self.handle(table)).collect();
+        let mut options = FlushOptions::default();
+        options.set_wait(true);
+        self.db
+            .flush_cfs_opt(&handles, &options)
+            .map_err(|error| self.fault("flush", error))?;
+        for handle in handles {
+            while self.property(handle, "rocksdb.num-immutable-mem-table")? > 0 {
+                if self.property(handle, "rocksdb.background-errors")? > 0 {
+                    return Err(self.fault("flush", "a background error"));
+                }
+                std::thread::sleep(FLUSH_POLL);
+            }
+        }
+        Ok(())
+    }
+
+    fn property(&self, handle: &ColumnFamily, name: &str) -> Result<u64, Fault> {
+        let value = self
+            .db
+            .property_int_value_cf(handle, name)
+            .map_err(|error| self.fault(name, error))?;
+        value.ok_or_else(|| self.fault(name, "unknown"))
+    }
+
+    /// Starts a file of rows to ingest.
+    pub(super) fn sst(&self, table: Table) -> Result<Sst<'_>, Fault> {
+        let path = self.path.join(format!("{}.ingest", table.name()));
+        let writer = SstFileWriter::create(&self.sst_options);
+        writer
+            .open(&path)
+            .map_err(|error| self.fault("create of a file to ingest", error))?;
+        Ok(Sst {
+            db: self,
+            table,
+            path,
+            writer,
+        })
+    }
+
+    /// The rows of `table` from `from` (inclusive) to `to` (exclusive), as of `at` or now.
+    pub(super) fn rows<'a>(
+        &'a self,
+        table: Table,
+        range: Range<'_>,
+        at: Option<&Snapshot<'a>>,
+    ) -> Cursor<'a> {
+        let mut options = ReadOptions::default();
+        options.set_iterate_lower_bound(range.from);
+        if let Some(to) = range.to {
+            options.set_iterate_upper_bound(to);
+        }
+        if let Some(at) = at {
+            options.set_snapshot(at);
+        }
+        if range.whole {
+            // A scan of everything must not push out what point reads need.
+            options.fill_cache(false);
+            options.set_readahead_size(2 << 20);
+        }
+        let mut raw = self.db.raw_iterator_cf_opt(self.handle(table), options);
+        if range.reverse {
+            raw.seek_to_last()
+        } else {
+            raw.seek_to_first()
+        }
+        Cursor {
+            db: self,
+            table,
+            raw,
+            reverse: range.reverse,
+            fresh: true,
+        }
+    }
+
+    /// The database as of now, for reads that must not see later writes.
+    pub(super) fn snapshot(&self) -> Snapshot<'_> {
+        self.db.snapshot()
+    }
+
+    /// The value of a key as of `at`.
+    pub(super) fn get_at<'a>(
+        &'a self,
+        at: &'a Snapshot<'a>,
+        table: Table,
+        key: &[u8],
+    ) -> Result<Option<DBPinnableSlice<'a>>, Fault> {
+        at.get_pinned_cf(self.handle(table), key)
+            .map_err(|error| self.fault(format_args!("read of {}", table.name()), error))
+    }
+
+    /// Hard links everything into `path`, which must not exist, flushing first.
+    pub(super) fn checkpoint(&self, path: &Path) -> Result<(), Fault> {
+        rocksdb::checkpoint::Checkpoint::new(&self.db)
+            .and_then(|checkpoint| checkpoint.create_checkpoint(path))
+            .map_err(|error| self.fault(format_args!("checkpoint to {}", path.display()), error))
+    }
+
+    /// Waits until no flush and no compaction is left to do.
+    pub(super) fn settle(&self) -> Result<(), Fault> {
+        self.db
+            .wait_for_compact(&rocksdb::WaitForCompactOptions::default())
+            .map_err(|error| self.fault("wait for compaction", error))
+    }
+
+    fn handle(&self, table: Table) -> &ColumnFamily {
+        self.db
+            .cf_handle(table.name())
+            .expect("open names every table")
+    }
+}
+
+/// Which rows to read, and how.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Range<'a> {
+    from: &'a [u8],
+    to: Option<&'a [u8]>,
+    reverse: bool,
+    whole: bool,
+}
+
+impl<'a> Range<'a> {
+    /// Keys from `from` on, in order.
+    pub(super) fn from(from: &'a [u8]) -> Range<'a> {
+        Range {
+            from,
+            ..Range::default()
+        }
+    }
+
+    /// All of a table, or so much that it must not fill the cache.
+    pub(super) fn whole(from: &'a [u8]) -> Range<'a> {
+        Range {
+            from,
+            whole: true,
+            ..Range::default()
+        }
+    }
+
+    /// Only keys below `to`.
+    pub(super) fn to(self, to: &'a [u8]) -> Range<'a> {
+        Range {
+            to: Some(to),
+            ..self
+        }
+    }
+
+    /// Last key first.
+    pub(super) fn reversed(self) -> Range<'a> {
+        Range {
+            reverse: true,
+            ..self
+        }
+    }
+}
+
+/// Rows in order of their keys.
+pub(super) struct Cursor<'a> {
+    db: &'a Db,
+    table: Table,
+    raw: DBRawIterator<'a>,
+    reverse: bool,
+    fresh: bool,
+}
+
+impl Cursor<'_> {
+    /// The next row. An error of the database ends the rows with a fault, never early and silently.
+    pub(super) fn next(&mut self) -> Result<Option<Row<'_>>, Fault> {
+        if !self.fresh && self.raw.valid() {
+            if self.reverse {
+                self.raw.prev()
+            } else {
+                self.raw.next()
+            }
+        }
+        self.fresh = false;
+        self.raw.status().map_err(|error| {
+            self.db
+                .fault(format_args!("scan of {}", self.table.name()), error)
+        })?;
+        Ok(self.raw.item())
+    }
+}
+
+/// Writes that become visible, and durable, together.
+pub(super) struct Batch<'a> {
+    db: &'a Db,
+    batch: WriteBatch,
+}
+
+impl Batch<'_> {
+    /// Sets a key.
+    pub(super) fn put(&mut self, table: Table, key: &[u8], value: &[u8]) {
+        self.batch.put_cf(self.db.handle(table), key, value);
+    }
+
+    /// Removes a key.
+    pub(super) fn delete(&mut self, table: Table, key: &[u8]) {
+        self.batch.delete_cf(self.db.handle(table), key);
+    }
+
+    /// Removes every key from `from` (inclusive) to `to` (exclusive).
+    pub(super) fn delete_range(&mut self, table: Table, from: &[u8], to: &[u8]) {
+        self.batch.delete_range_cf(self.db.handle(table), from, to);
+    }
+
+    /// Bytes so far.
+    pub(super) fn bytes(&self) -> usize {
+        self.batch.size_in_bytes()
+    }
+}
+
+/// A file of sorted rows in the making.
+pub(super) struct Sst<'a> {
+    db: &'a Db,
+    table: Table,
+    path: PathBuf,
+    writer: SstFileWriter<'a>,
+}
+
+impl Sst<'_> {
+    /// Adds a row; keys must rise.
+    pub(super) fn put(&mut self, key: &[u8], value: &[u8]) -> Result<(), Fault> {
+        self.writer
+            .put(key, value)
+            .map_err(|error| self.db.fault("write of a file to ingest", error))
+    }
+
+    /// Makes the rows part of the table, at once on the disk.
+    pub(super) fn ingest(mut self) -> Result<(), Fault> {
+        let db = self.db;
+        self.writer
+            .finish()
+            .map_err(|error| db.fault("write of a file to ingest", error))?;
+        let mut options = IngestExternalFileOptions::default();
+        options.set_move_files(true);
+        db.db
+            .ingest_external_file_cf_opts(db.handle(self.table), &options, vec![self.path])
+            .map_err(|error| db.fault(format_args!("ingest into {}", self.table.name()), error))
+    }
+}
+
+/// How often a flush is looked after.
+const FLUSH_POLL: Duration = Duration::from_millis(1);
+
+/// Options that RocksDB has and the crate has no setter for. An error in the background must not be retried in silence;
+/// closing without a flush is a choice ([`Db::flush`] before it), so that a crash can be played by dropping the handle.
+const DATABASE_OPTIONS: &str = "avoid_flush_during_shutdown=true;max_bgerror_resume_count=0;verify_manifest_content_on_close=true";
+/// Every file is read back after it was written; a flipped bit in a memory table is found when it is flushed.
+const TABLE_OPTIONS: &str = "paranoid_file_checks=true;memtable_protection_bytes_per_key=8";
+
+fn database_options(access: Access) -> Result<Options, rocksdb::Error> {
+    let mut options = Options::default().get_options_from_string(DATABASE_OPTIONS)?;
+    options.create_if_missing(access == Access::Create);
+    options.set_error_if_exists(access == Access::Create);
+    options.create_missing_column_families(access == Access::Create);
+    options.set_atomic_flush(true);
+    options.set_allow_concurrent_memtable_write(false);
+    options.set_paranoid_checks(true);
+    options.set_max_background_jobs(2);
+    options.set_max_open_files(-1);
+    options.set_bytes_per_sync(1 << 20);
+    options.set_keep_log_file_num(8);
+    options.set_max_log_file_size(16 << 20);
+    options.set_stats_dump_period_sec(600);
+    Ok(options)
+}
+
+fn table_options(table: Table, cache: &Cache) -> Result<Options, rocksdb::Error> {
+    let mut options = Options::default().get_options_from_string(TABLE_OPTIONS)?;
+    let mut blocks = BlockBasedOptions::default();
+    blocks.set_block_cache(cache);
+    blocks.set_cache_index_and_filter_blocks(true);
+    blocks.set_pin_l0_filter_and_index_blocks_in_cache(true);
+    if table.has_bloom() {
+        blocks.set_bloom_filter(10.0, false);
+    }
+    options.set_block_based_table_factory(&blocks);
+    options.set_write_buffer_size(table.write_buffer_bytes());
+    options.set_max_write_buffer_number(4);
+    options.set_compression_type(rocksdb::DBCompressionType::None);
+    options.set_level_compaction_dynamic_level_bytes(true);
+    Ok(options)
+}

@@ -1,0 +1,190 @@
+//! A crash at every point, losing or keeping what was not flushed.
+
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+
+use super::super::State;
+use super::super::core::{Crash, Hook, Tuning};
+use super::workload::Workload;
+use super::{memory, open, tuning, upto};
+use crate::storage::LogEntry;
+
+/// Applies `entries` beyond what is applied, a few at a time, with a flush now and then. Ends early when the state stops.
+fn drive(state: &State, entries: &[LogEntry]) {
+    let done = state.applied().log_id.map_or(0, |id| id.index + 1);
+    let rest = &entries[upto(entries, done).len() - usize::from(done < entries.len() as u64)..];
+    for (round, some) in rest.chunks(3).enumerate() {
+        if state.apply(some).is_err() || (round % 5 == 4 && state.flush().is_err()) {
+            return;
+        }
+    }
+    let _ = state.seal();
+}
+
+/// A hook that crashes at the `at`-th point passed, and notes the names of all points up to there.
+fn crash_at(at: u64, crash: Crash, names: &Arc<Mutex<Vec<&'static str>>>) -> Hook {
+    let (passed, names) = (AtomicU64::new(0), Arc::clone(names));
+    Arc::new(move |name| {
+        names.lock().unwrap().push(name);
+        (passed.fetch_add(1, Ordering::SeqCst) == at).then_some(crash)
+    })
+}
+
+/// Crashes at every point of a run, one run each.
+fn crash_everywhere(tuning: Tuning, crash: Crash, wanted: &[&str]) {
+    let entries = Workload::new(11).entries(42);
+    let last = memory(&entries).dump();
+    let mut seen = std::collections::BTreeSet::new();
+    for at in 0.. {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path().join("state");
+        let names = Arc::default();
+        let state = open(&root, tuning, Some(crash_at(at, crash, &names)));
+        drive(&state, &entries);
+        drop(state);
+        let names = names.lock().unwrap().clone();
+        let crashed = names.get(usize::try_from(at).unwrap()).copied();
+        check_restart(
+            &root,
+            tuning,
+            &entries,
+            &last,
+            &format!("{crash:?} at point {at}, {crashed:?} of {names:?}"),
+        );
+        seen.extend(names);
+        if crashed.is_none() {
+            break;
+        }
+    }
+    for name in wanted {
+        assert!(
+            seen.contains(name),
+            "the run never came by {name}: {seen:?}"
+        );
+    }
+}
+
+/// That a state on the disk is one the entries lead to, and that the rest of them leads on from it.
+fn check_restart(root: &Path, tuning: Tuning, entries: &[LogEntry], last: &str, what: &str) {
+    let report = State::verify(root).unwrap();
+    assert_eq!(report.problems, [""; 0], "{what}");
+    let state = open(root, tuning, None);
+    let applied = state.applied().log_id.map(|id| id.index);
+    assert_eq!(report.applied.map(|id| id.index), applied, "{what}");
+    let expected = memory(applied.map_or(&[], |applied| upto(entries, applied)));
+    assert_eq!(
+        state.dump().unwrap(),
+        expected.dump(),
+        "{what}: after the restart"
+    );
+    drive(&state, entries);
+    assert_eq!(state.dump().unwrap(), last, "{what}: after the rest");
+    state.close().unwrap();
+    drop(state);
+    assert_eq!(
+        State::verify(root).unwrap().problems,
+        [""; 0],
+        "{what}: after the rest"
+    );
+}
+
+const APPLY: [&str; 3] = ["apply:decided", "apply:written", "flush"];
+const SEAL: [&str; 9] = [
+    "seal:begin",
+    "seal:noted",
+    "seal:ids",
+    "seal:history",
+    "balances:copied",
+    "balances:written",
+    "seal:filters",
+    "seal:stamped",
+    "seal:published",
+];
+
+#[test]
+fn a_crash_that_loses_what_was_not_flushed_leaves_a_state_to_go_on_from() {
+    crash_everywhere(
+        tuning(false),
+        Crash::Lose,
+        &[&APPLY[..], &SEAL, &["seal:rows", "filters:part"]].concat(),
+    );
+}
+
+#[test]
+fn a_crash_that_keeps_what_was_written_leaves_a_state_to_go_on_from() {
+    crash_everywhere(
+        tuning(false),
+        Crash::Keep,
+        &[&APPLY[..], &SEAL, &["seal:rows", "filters:part"]].concat(),
+    );
+}
+
+#[test]
+fn a_crash_amid_ingested_seals_that_loses_what_was_not_flushed_leaves_a_state_to_go_on_from() {
+    crash_everywhere(
+        tuning(true),
+        Crash::Lose,
+        &[&APPLY[..], &SEAL, &["seal:flushed"]].concat(),
+    );
+}
+
+#[test]
+fn a_crash_amid_ingested_seals_that_keeps_what_was_written_leaves_a_state_to_go_on_from() {
+    crash_everywhere(
+        tuning(true),
+        Crash::Keep,
+        &[&APPLY[..], &SEAL, &["seal:flushed"]].concat(),
+    );
+}
+
+#[test]
+fn what_a_start_derives_again_is_within_one_seal() {
+    for ingest in [false, true] {
+        let tuning = Tuning {
+            balances_every: 1,
+            ..tuning(ingest)
+        };
+        let entries = Workload::new(13).entries(90);
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path().join("state");
+        let (mut most_rolled, mut largest) = (0, 0);
+        for some in entries.chunks(6) {
+            let state = open(&root, tuning, None);
+            let before = state.stats();
+            most_rolled = most_rolled.max(before.rolled_bytes);
+            state.apply(some).unwrap();
+            largest = largest.max(state.stats().journal_bytes);
+            // A seal that is under way is finished; what comes after it is not sealed. Then all is lost but what was flushed.
+            state.close().unwrap();
+        }
+        assert!(
+            most_rolled > 0 && most_rolled < tuning.seal_journal_bytes + largest,
+            "{most_rolled}, {largest}"
+        );
+    }
+}
+
+#[test]
+fn a_flush_is_over_when_everything_written_before_is_on_the_disk() {
+    // Tables that are flushed at different rates number their memory tables differently, which is when RocksDB's own wait ends
+    // too early: see `Db::flush`.
+    let dir = tempfile::tempdir().unwrap();
+    let root = dir.path().join("state");
+    let entries = Workload::new(17).entries(120);
+    for some in entries.chunks(2) {
+        let state = open(&root, tuning(true), None);
+        for entry in some {
+            state.apply(std::slice::from_ref(entry)).unwrap();
+            let flushing = {
+                let state = state.clone();
+                std::thread::spawn(move || state.flush().unwrap())
+            };
+            assert_eq!(state.flush().unwrap(), Some(entry.id));
+            flushing.join().unwrap();
+        }
+        drop(state);
+        let state = open(&root, tuning(true), None);
+        assert_eq!(state.applied().log_id, some.last().map(|entry| entry.id));
+    }
+}
