@@ -1,4 +1,76 @@
 //! Quorate: a strongly consistent, replicated ledger and key-value store.
+//!
+//! A write is acknowledged only after a majority of the voters holds it on disk. A read says how fresh it must be
+//! (`leader`, `lease` or `follower`) and is told how fresh it was. Each process is one node: an openraft core around a
+//! write-ahead log of our own and a RocksDB state machine, served over HTTP by axum.
+//!
+//! # Layers
+//!
+//! ```text
+//! main -> cli | node -> http -> raft -> storage -> machine
+//! ```
+//!
+//! A layer names only layers to its right, and each foreign crate has one home: axum and JSON in `http`, openraft in
+//! `raft`, RocksDB in `storage`. A test walks the source and holds that; it also checks that what this page names exists.
+//!
+//! | layer | what it decides |
+//! |---|---|
+//! | [`machine`] | what a command does to the state: pure, deterministic, no I/O |
+//! | [`storage`] | what is on the disk, and what may be believed of it after a crash |
+//! | [`raft`] | what is committed, who leads, when a read may be served |
+//! | [`http`] | how all that looks from outside |
+//! | [`node`] | what is started and stopped, in which order |
+//! | [`cli`] | the command line: a client of the HTTP API |
+//!
+//! # The life of a write
+//!
+//! 1. A handler in `http` checks the shape of the request and makes a `machine::command::Command` of it. On a node that
+//!    does not lead, `http::forward` sends the request to the leader, once.
+//! 2. `raft::client::Client::write` looks up account numbers, encodes the command once and queues it. From here to the
+//!    log, the peers and apply, the same bytes travel.
+//! 3. `raft::batcher::Task::run` puts what is waiting into one log entry, stamps it and proposes it. A command still in
+//!    the queue at its deadline is withdrawn (*not applied*); one handed over has no certain fate until it is answered.
+//! 4. Openraft gives the entry its index and calls `raft::log_store::LogStore::append`, which returns at once, while
+//!    `raft::network::stream::Session` carries the entry to the peers: disk and network work at the same time.
+//! 5. `storage::log::writer::Writer::step` writes everything queued, syncs once, writes the tail witness and completes
+//!    the newest callback. Followers do the same and answer.
+//! 6. When a majority has it on disk the entry is committed. `raft::state_machine::StateMachine::apply` waits until this
+//!    node's own log has it on disk too (`raft::flush_gate::FlushGate::wait`) and hands it to
+//!    `storage::state::State::apply`.
+//! 7. `machine::apply` decides each command and journals what happened. Journal, keys and the applied log id go to
+//!    RocksDB in one batch, without a log of its own: after a crash the entries since the last flush are applied again.
+//! 8. The replies go back through the batcher to the handlers, and `http` makes answers of them. Whatever kept a reply
+//!    from coming is a `raft::told::WriteError`, which says what the caller may assume.
+//!
+//! # The life of a read
+//!
+//! 1. A handler reads the level from the request; `leader` and `lease` are forwarded to the leader, `follower` stays.
+//! 2. `raft::client::Client::read` asks for leave. One task a level takes all reads that wait and passes one barrier for
+//!    them (`raft::read::Checker::serve_leader`, `raft::read::Checker::serve_lease`): a quorum confirms the leader, or
+//!    its lease is fresh enough, otherwise the read is upgraded to `leader`. Then it waits until that much is applied.
+//!    `follower` passes at once. No level passes before what was committed at the last stop is applied again.
+//! 3. The handler reads a `storage::state::view::View` and answers with the applied index it was true at, the level
+//!    asked for and the level reached.
+//!
+//! # What holds always
+//!
+//! - An acknowledged write is on the disks of a majority. What a node applies is on its own disk first.
+//! - The same entries give the same state and the same digest on every node.
+//! - In every ledger, debits equal credits after every entry; a node that finds otherwise stops.
+//! - A transfer id has one fate for ever: posted once, or refused for a reason of state and never posted.
+//! - A refusal, a fault of the node and an unknown outcome are three things and are never mixed up: see
+//!   `machine::reply::Rejection`, `machine::store::Fault` and `raft::told::WriteError`.
+//! - A node that cannot trust its disk or its log stops and says what to do.
+
+pub mod cli;
+
+pub mod config;
+
+pub mod node;
+
+pub mod http;
+
+pub mod raft;
 
 pub mod storage;
 

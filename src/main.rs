@@ -1,3 +1,7 @@
-//! The `quorate` binary.
+//! The `quorate` binary: server, client and tools in one.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    quorate::cli::main()
+}

@@ -1,0 +1,305 @@
+//! `quorate init` and `quorate status`.
+
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use clap::Args;
+use serde_json::{Value, json};
+
+use super::client::{Ask, Client};
+use super::output::{Failure, print, show, table};
+use super::{Format, Global};
+use crate::http::pool::authority;
+
+/// A member silent for longer counts as unreachable.
+const SILENCE_MAX_MS: u64 = 5000;
+
+/// Form a cluster of running nodes, once.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:
+  quorate init --member 1=127.0.0.1:7101,http://127.0.0.1:7001 \\
+               --member 2=127.0.0.1:7102,http://127.0.0.1:7002 \\
+               --member 3=127.0.0.1:7103,http://127.0.0.1:7003
+
+Asks the first member unless --endpoint names another. Repeating it does no harm: it succeeds if the cluster was
+formed with the same members. It waits for members that are not up yet.")]
+pub(super) struct Init {
+    /// A member: its id, the address of its peer listener, the URL of its client listener.
+    #[arg(long = "member", required = true, value_name = "ID=PEER,URL", value_parser = member)]
+    members: Vec<Member>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Member {
+    id: u64,
+    peer_addr: String,
+    client_url: String,
+}
+
+fn member(text: &str) -> Result<Member, String> {
+    let parts = text
+        .split_once('=')
+        .and_then(|(id, rest)| Some((id, rest.split_once(',')?)));
+    let Some((id, (peer_addr, client_url))) = parts else {
+        return Err("a member is ID=HOST:PORT,URL".to_owned());
+    };
+    let id = id.parse().map_err(|_| format!("{id:?} is not a node id"))?;
+    authority(client_url)?;
+    Ok(Member {
+        id,
+        peer_addr: peer_addr.to_owned(),
+        client_url: client_url.to_owned(),
+    })
+}
+
+impl Init {
+    /// Forms the cluster.
+    pub(super) async fn run(self, global: &Global) -> Result<(), Failure> {
+        let endpoints = match global.endpoints.as_slice() {
+            [] => vec![self.members[0].client_url.clone()],
+            named => named.to_vec(),
+        };
+        let client = global.client_for(&endpoints, Duration::from_secs(60))?;
+        let members: Vec<_> = self.members.iter().map(Member::json).collect();
+        let answer = client
+            .ask(&Ask::create(
+                "/v1/cluster/init",
+                &json!({ "members": members }),
+            ))
+            .await?;
+        match global.output {
+            Format::Json => show(global.output, &answer),
+            Format::Table => {
+                let body = answer.json();
+                let done = if body["result"] == "formed" {
+                    "formed"
+                } else {
+                    "was formed before"
+                };
+                let id = body["cluster_id"].as_str().unwrap_or("?");
+                print(&format!("cluster {id} {done}: {} members\n", members.len()));
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Member {
+    fn json(&self) -> Value {
+        json!({ "id": self.id, "peer_addr": self.peer_addr, "client_url": self.client_url })
+    }
+}
+
+/// Shows the cluster as its leader sees it; a failure if it is degraded.
+pub(super) async fn status(global: &Global) -> Result<(), Failure> {
+    let client = global.client()?;
+    let view = best_view(&client).await?;
+    let degraded = problems(&view);
+    match global.output {
+        Format::Json => print(&format!("{view}\n")),
+        Format::Table => print(&render(&view)),
+    }
+    match degraded.is_empty() {
+        true => Ok(()),
+        false => Err(Failure::refused(format!(
+            "degraded: {}",
+            degraded.join("; ")
+        ))),
+    }
+}
+
+/// The leader's view if it can be had, else the one of whoever answers.
+async fn best_view(client: &Client) -> Result<Value, Failure> {
+    let ask = Ask::get("/v1/cluster".to_owned());
+    let mut best = None;
+    let mut refused = Vec::new();
+    for endpoint in client.endpoints() {
+        match client.ask_one(endpoint, &ask).await {
+            Ok(answer) if answer.status == 200 => {
+                let view = answer.json();
+                if view["role"] == "leader" {
+                    return Ok(view);
+                }
+                best = Some(view);
+            }
+            Ok(answer) => refused.push(format!("{}: HTTP {}", answer.endpoint, answer.status)),
+            Err(why) => refused.push(why),
+        }
+    }
+    let Some(view) = best else {
+        return Err(Failure::unreachable(refused.join("; ")));
+    };
+    if let Some(Ok(leader)) = view["leader"]["client_url"].as_str().map(authority)
+        && let Ok(answer) = client.ask_one(&leader, &ask).await
+        && answer.status == 200
+        && answer.json()["role"] == "leader"
+    {
+        return Ok(answer.json());
+    }
+    Ok(view)
+}
+
+fn members(view: &Value) -> &[Value] {
+    view["members"].as_array().map_or(&[], Vec::as_slice)
+}
+
+/// What is wrong with a cluster, in words.
+fn problems(view: &Value) -> Vec<String> {
+    let mut found = Vec::new();
+    if members(view).is_empty() {
+        found.push("no cluster is formed".to_owned());
+    }
+    if let Some(fault) = view["fault"].as_str() {
+        found.push(format!("n{} failed: {fault}", view["node"]));
+    }
+    if view["role"] != "leader" {
+        found.push("no leader answers".to_owned());
+        return found;
+    }
+    if view["quorum_ack_ms"]
+        .as_u64()
+        .is_some_and(|age| age > SILENCE_MAX_MS)
+    {
+        found.push("no quorum acknowledges the leader".to_owned());
+    }
+    let silent = members(view)
+        .iter()
+        .filter(|member| !is_heard(view, member));
+    found.extend(silent.map(|member| format!("n{} is unreachable", member["id"])));
+    found
+}
+
+/// Whether the leader whose view this is heard of a member lately.
+fn is_heard(view: &Value, member: &Value) -> bool {
+    member["id"] == view["node"]
+        || member["last_ack_ms"]
+            .as_u64()
+            .is_some_and(|age| age <= SILENCE_MAX_MS)
+}
+
+fn render(view: &Value) -> String {
+    let text = |value: &Value| match value {
+        Value::Null => "-".to_owned(),
+        Value::String(text) => text.clone(),
+        other => other.to_string(),
+    };
+    let leader = match &view["leader"]["id"] {
+        Value::Null => "none".to_owned(),
+        id => format!("n{id}"),
+    };
+    let leads = view["role"] == "leader";
+    let voters: Vec<_> = members(view)
+        .iter()
+        .filter(|member| member["role"] == "voter")
+        .collect();
+    let heard = voters
+        .iter()
+        .filter(|member| is_heard(view, member))
+        .count();
+    let quorum = usize::try_from(view["quorum"].as_u64().unwrap_or(0)).unwrap_or(usize::MAX);
+    let mut out = format!(
+        "cluster {}   term {}   leader {leader}   as seen by n{}",
+        text(&view["cluster_id"]),
+        text(&view["term"]),
+        view["node"]
+    );
+    if leads {
+        let _ = write!(
+            out,
+            "   can lose {} more of {}",
+            heard.saturating_sub(quorum),
+            voters.len()
+        );
+    }
+    out.push('\n');
+    let rows: Vec<_> = members(view)
+        .iter()
+        .map(|member| {
+            let own = member["id"] == view["node"];
+            let role = if member["id"] == view["leader"]["id"] {
+                "leader"
+            } else {
+                ""
+            };
+            let state = match (leads, own) {
+                (_, true) => "-",
+                (false, _) => "?",
+                (true, false) if is_heard(view, member) => "replicating",
+                (true, false) => "unreachable",
+            };
+            let ack = member["last_ack_ms"]
+                .as_u64()
+                .map_or("-".to_owned(), |ms| format!("{ms}ms"));
+            vec![
+                format!("n{}", member["id"]),
+                if role.is_empty() {
+                    text(&member["role"])
+                } else {
+                    role.to_owned()
+                },
+                state.to_owned(),
+                text(&member["matched_index"]),
+                text(&member["lag_entries"]),
+                ack,
+                text(&member["client_url"]),
+            ]
+        })
+        .collect();
+    out + &table(
+        &["NODE", "ROLE", "STATE", "MATCHED", "LAG", "LAST ACK", "URL"],
+        &rows,
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn view(third_ack_ms: Option<u64>) -> Value {
+        let member = |id: u64, ack: Option<u64>| {
+            json!({ "id": id, "role": "voter", "client_url": "http://x:1", "matched_index": "7",
+                    "lag_entries": "0", "last_ack_ms": ack })
+        };
+        json!({
+            "cluster_id": "c", "node": 1, "role": "leader", "term": "3", "quorum": 2,
+            "leader": { "id": 1, "client_url": "http://x:1" }, "quorum_ack_ms": 3, "fault": null,
+            "members": [member(1, None), member(2, Some(10)), member(3, third_ack_ms)],
+        })
+    }
+
+    #[test]
+    fn a_member_is_an_id_an_address_and_a_url() {
+        let expected = Member {
+            id: 2,
+            peer_addr: "127.0.0.1:7102".to_owned(),
+            client_url: "http://127.0.0.1:7002".to_owned(),
+        };
+        assert_eq!(
+            member("2=127.0.0.1:7102,http://127.0.0.1:7002"),
+            Ok(expected)
+        );
+        for bad in ["2", "2=a", "x=a:1,http://a:1", "2=a:1,https://a:1"] {
+            assert!(member(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_silent_member_degrades_a_cluster() {
+        assert!(problems(&view(Some(20))).is_empty());
+        assert!(render(&view(Some(20))).contains("can lose 1 more of 3"));
+        for silent in [Some(SILENCE_MAX_MS + 1), None] {
+            assert_eq!(problems(&view(silent)), ["n3 is unreachable"]);
+            let shown = render(&view(silent));
+            assert!(shown.contains("can lose 0 more of 3"), "{shown}");
+            assert!(shown.contains("unreachable"), "{shown}");
+        }
+    }
+
+    #[test]
+    fn a_view_without_a_leader_is_degraded() {
+        let mut follower = view(Some(1));
+        follower["role"] = "follower".into();
+        assert_eq!(problems(&follower), ["no leader answers"]);
+        assert!(!problems(&json!({ "members": [] })).is_empty());
+    }
+}

@@ -1,0 +1,250 @@
+//! Forming the cluster, and what this node sees of it.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use axum::Router;
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::routing::{get, post};
+use serde::Serialize;
+
+use super::Shared;
+use super::answer::{Answer, Text};
+use super::call::{Input, TIMEOUT_MAX};
+use super::edge::role_name;
+use super::error::{ApiError, Code, Problem};
+use super::json::read_object;
+use super::pool::authority;
+use crate::raft::{Initialized, Member, MemberStatus, Status};
+
+pub(super) fn router() -> Router<Shared> {
+    Router::new()
+        .route("/v1/cluster", get(show))
+        .route("/v1/cluster/init", post(init))
+}
+
+/// The cluster as this node sees it.
+#[derive(Debug, Serialize)]
+struct Cluster {
+    cluster_id: Option<String>,
+    node: u64,
+    role: &'static str,
+    term: Text<u64>,
+    leader: Option<Leader>,
+    members: Vec<MemberView>,
+    quorum: usize,
+    last_log_index: Option<Text<u64>>,
+    commit_index: Option<Text<u64>>,
+    applied_index: Option<Text<u64>>,
+    quorum_ack_ms: Option<u64>,
+    last_contact_ms: Option<u64>,
+    recovered: bool,
+    fault: Option<String>,
+    index: Text<u64>,
+}
+
+#[derive(Debug, Serialize)]
+struct Leader {
+    id: u64,
+    client_url: String,
+}
+
+/// A member; how far it is only the leader knows.
+#[derive(Debug, Serialize)]
+struct MemberView {
+    id: u64,
+    role: &'static str,
+    peer_addr: String,
+    client_url: String,
+    matched_index: Option<Text<u64>>,
+    lag_entries: Option<Text<u64>>,
+    last_ack_ms: Option<u64>,
+}
+
+fn millis(age: Duration) -> u64 {
+    u64::try_from(age.as_millis()).unwrap_or(u64::MAX)
+}
+
+impl MemberView {
+    fn new(member: MemberStatus, last: Option<u64>) -> MemberView {
+        let lag = member
+            .matched
+            .zip(last)
+            .map(|(matched, last)| last.saturating_sub(matched));
+        MemberView {
+            id: member.id,
+            role: if member.voter { "voter" } else { "learner" },
+            peer_addr: member.member.peer_addr,
+            client_url: member.member.client_url,
+            matched_index: member.matched.map(Text),
+            lag_entries: lag.map(Text),
+            last_ack_ms: member.last_ack.map(millis),
+        }
+    }
+}
+
+impl Cluster {
+    fn new(status: Status, index: u64) -> Cluster {
+        let voters = status.members.iter().filter(|member| member.voter).count();
+        let last = status.last_log_index;
+        Cluster {
+            cluster_id: status.cluster_id,
+            node: status.node,
+            role: role_name(status.role),
+            term: Text(status.term),
+            leader: status.leader.map(|(id, member)| Leader {
+                id,
+                client_url: member.client_url,
+            }),
+            quorum: if voters == 0 { 0 } else { voters / 2 + 1 },
+            members: status
+                .members
+                .into_iter()
+                .map(|member| MemberView::new(member, last))
+                .collect(),
+            last_log_index: last.map(Text),
+            commit_index: status.committed_index.map(Text),
+            applied_index: status.applied_index.map(Text),
+            quorum_ack_ms: status.quorum_ack_age.map(millis),
+            last_contact_ms: status.last_contact.map(millis),
+            recovered: status.recovered,
+            fault: status.fault,
+            index: Text(index),
+        }
+    }
+}
+
+/// Always answered, from what this node knows, whether or not there is a cluster: it is what one looks at when there is none.
+async fn show(State(app): State<Shared>, Input(call): Input) -> Result<Answer, ApiError> {
+    call.params(&[]).problems.finish()?;
+    let index = app.raft.view().index();
+    Ok(Answer::json(&Cluster::new(app.raft.status(), index)).index(index))
+}
+
+async fn init(State(app): State<Shared>, Input(call): Input) -> Result<Answer, ApiError> {
+    call.expect_json()?;
+    let mut params = call.params(&["timeout"]);
+    // Members are asked one after the other: more time than for a write unless the request says otherwise.
+    let deadline = match params.get("timeout") {
+        Some(_) => call.deadline(&mut params),
+        None => call.received + TIMEOUT_MAX,
+    };
+    params.problems.finish()?;
+    let members = members(&call.body)?;
+    let raft = app.raft.clone();
+    // In a task of its own: a client that goes away must not leave it half done.
+    let forming = tokio::spawn(async move { raft.initialize(members).await });
+    let left = deadline.saturating_duration_since(Instant::now());
+    let formed = tokio::time::timeout(left, forming)
+        .await
+        .map_err(|_| ApiError::new(Code::CommitTimeout, "the cluster is still being formed"))?
+        .expect("forming a cluster does not panic")?;
+    let index = app.raft.view().index();
+    let (status, result) = match formed {
+        Initialized::Formed => (StatusCode::CREATED, "formed"),
+        Initialized::Already => (StatusCode::OK, "exists"),
+    };
+    let body = Formed {
+        result,
+        cluster: Cluster::new(app.raft.status(), index),
+    };
+    Ok(Answer::json(&body).status(status).index(index))
+}
+
+#[derive(Debug, Serialize)]
+struct Formed {
+    result: &'static str,
+    #[serde(flatten)]
+    cluster: Cluster,
+}
+
+fn members(body: &[u8]) -> Result<BTreeMap<u64, Member>, ApiError> {
+    let listed = read_object(body, |fields| {
+        let listed = fields.objects("members", |fields| {
+            let id = fields.integer("id", u64::from(u32::MAX));
+            let peer_addr = fields.text("peer_addr", "host:port", is_address);
+            let client_url = fields.text("client_url", "http://host:port", |url| {
+                url.starts_with("http://") && authority(url).is_ok()
+            });
+            fields.done(&["id", "peer_addr", "client_url"]);
+            let (peer_addr, client_url) = (peer_addr.into_owned(), client_url.into_owned());
+            (
+                id,
+                Member {
+                    peer_addr,
+                    client_url,
+                },
+            )
+        });
+        fields.done(&["members"]);
+        listed
+    })?;
+    let count = listed.len();
+    let members: BTreeMap<_, _> = listed.into_iter().collect();
+    if members.len() < count {
+        return Err(Problem::new(Code::InvalidMembers, "two members have the same id").into());
+    }
+    Ok(members)
+}
+
+fn is_address(text: &str) -> bool {
+    text.rsplit_once(':')
+        .is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn members_are_checked_before_anyone_is_asked() {
+        let one = r#"{"id":1,"peer_addr":"127.0.0.1:7101","client_url":"http://127.0.0.1:7001"}"#;
+        let read = members(format!("{{\"members\":[{one}]}}").as_bytes()).unwrap();
+        assert_eq!(read[&1].peer_addr, "127.0.0.1:7101");
+        for bad in [
+            format!("{{\"members\":[{one},{one}]}}"),
+            "{}".to_owned(),
+            r#"{"members":[{"id":1,"peer_addr":"a","client_url":"http://a:1"}]}"#.to_owned(),
+            r#"{"members":[{"id":1,"peer_addr":"a:1","client_url":"a:1"}]}"#.to_owned(),
+            r#"{"members":[{"id":"1","peer_addr":"a:1","client_url":"http://a:1"}]}"#.to_owned(),
+        ] {
+            assert!(members(bad.as_bytes()).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn the_quorum_is_a_majority_of_the_voters() {
+        let member = |id, voter| MemberStatus {
+            id,
+            member: Member::default(),
+            voter,
+            matched: Some(7),
+            last_ack: None,
+        };
+        let status = Status {
+            node: 1,
+            cluster_id: None,
+            role: crate::raft::Role::Leader,
+            leader: None,
+            term: 1,
+            last_log_index: Some(9),
+            committed_index: None,
+            applied_index: None,
+            quorum_ack_age: None,
+            last_contact: None,
+            recovered: true,
+            members: vec![
+                member(1, true),
+                member(2, true),
+                member(3, true),
+                member(4, false),
+            ],
+            fault: None,
+        };
+        let cluster = Cluster::new(status, 9);
+        assert_eq!(cluster.quorum, 2);
+        assert_eq!(cluster.members[3].role, "learner");
+        assert_eq!(cluster.members[0].lag_entries.map(|lag| lag.0), Some(2));
+    }
+}

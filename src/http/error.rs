@@ -1,0 +1,490 @@
+//! Problems: every answer that is not a success, as `application/problem+json` (RFC 9457).
+//!
+//! The only file that names a status code of an error. A handler returns [`ApiError`]; the edge renders it, because only the
+//! edge knows the request id and what this node knows of its cluster. Two promises hold for every problem: `code` is stable,
+//! and `outcome` says what the caller may assume about the change that was asked for.
+
+use axum::http::{HeaderName, HeaderValue, Method, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde_json::{Map, Value, json};
+
+use super::answer::{Answer, INDEX};
+use super::problems::Invalid;
+use crate::machine::{Fault, Rejection, Reply, reply::fields};
+use crate::raft::{InitError, Member, ReadError, WriteError, Written};
+
+/// What happened to the change that was asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Outcome {
+    /// It was not made and never will be, unless it is asked for again.
+    NotApplied,
+    /// It may have been made, may be made later, or never.
+    Unknown,
+}
+
+impl Outcome {
+    /// The name in JSON.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Outcome::NotApplied => "not_applied",
+            Outcome::Unknown => "unknown",
+        }
+    }
+}
+
+/// What a code means to a client: see [`Code::row`].
+struct Row {
+    status: StatusCode,
+    name: &'static str,
+    title: &'static str,
+    retryable: bool,
+}
+
+macro_rules! codes {
+    ($($variant:ident $name:literal $status:ident $retry:literal $title:literal;)+) => {
+        /// The stable codes of problems. A client matches on these, never on titles or details.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub(in crate::http) enum Code {
+            $(#[doc = $title] $variant,)+
+        }
+
+        impl Code {
+            /// Every code.
+            #[cfg(test)]
+            pub(in crate::http) const ALL: &'static [Code] = &[$(Code::$variant),+];
+
+            fn row(self) -> Row {
+                match self {
+                    $(Code::$variant => Row {
+                        status: StatusCode::$status,
+                        name: $name,
+                        title: $title,
+                        retryable: $retry,
+                    },)+
+                }
+            }
+        }
+    };
+}
+
+codes! {
+    MalformedJson "malformed_json" BAD_REQUEST false "The body is not JSON";
+    MalformedRequest "malformed_request" BAD_REQUEST false "The request cannot be read";
+    UnknownField "unknown_field" BAD_REQUEST false "The body has a field this resource does not have";
+    DuplicateField "duplicate_field" BAD_REQUEST false "The body names a field twice";
+    MissingField "missing_field" BAD_REQUEST false "The body lacks a field";
+    UnknownParameter "unknown_parameter" BAD_REQUEST false "The query has a parameter this resource does not have";
+    DuplicateParameter "duplicate_parameter" BAD_REQUEST false "The query names a parameter twice";
+    InvalidValue "invalid_value" BAD_REQUEST false "A value is not one of those allowed";
+    InvalidCursor "invalid_cursor" BAD_REQUEST false "The cursor is not one of this list";
+    UnsupportedSort "unsupported_sort" BAD_REQUEST false "The list cannot be sorted so";
+    NotFound "not_found" NOT_FOUND false "There is no such path";
+    LedgerNotFound "ledger_not_found" NOT_FOUND false "There is no such ledger";
+    AccountNotFound "account_not_found" NOT_FOUND false "There is no such account";
+    TransferNotFound "transfer_not_found" NOT_FOUND false "There is no such transfer";
+    KeyNotFound "key_not_found" NOT_FOUND false "There is no such key";
+    MethodNotAllowed "method_not_allowed" METHOD_NOT_ALLOWED false "The path does not take this method";
+    RequestTimeout "request_timeout" REQUEST_TIMEOUT true "The request did not arrive in time";
+    ExistsWithDifferentFields "exists_with_different_fields" CONFLICT false "The id is taken by something else";
+    AlreadyInitialized "already_initialized" CONFLICT false "This node belongs to a cluster already";
+    PreconditionFailed "precondition_failed" PRECONDITION_FAILED false "The condition of the write does not hold";
+    BodyTooLarge "body_too_large" PAYLOAD_TOO_LARGE false "The body is too large";
+    TooManyItems "too_many_items" PAYLOAD_TOO_LARGE false "The body has too many items";
+    UnsupportedMediaType "unsupported_media_type" UNSUPPORTED_MEDIA_TYPE false "The body must be JSON";
+    RefusedLedgerNotFound "ledger_not_found" UNPROCESSABLE_ENTITY false "The ledger does not exist";
+    AmountMustNotBeZero "amount_must_not_be_zero" UNPROCESSABLE_ENTITY false "A transfer moves more than nothing";
+    AccountsMustDiffer "accounts_must_differ" UNPROCESSABLE_ENTITY false "Debit and credit account are one";
+    DebitAccountNotFound "debit_account_not_found" UNPROCESSABLE_ENTITY false "The debit account does not exist";
+    CreditAccountNotFound "credit_account_not_found" UNPROCESSABLE_ENTITY false "The credit account does not exist";
+    LedgerMismatch "ledger_mismatch" UNPROCESSABLE_ENTITY false "The accounts belong to two ledgers";
+    AmountOverflow "amount_overflow" UNPROCESSABLE_ENTITY false "A balance would pass 2^128 - 1";
+    ExceedsCredits "exceeds_credits" UNPROCESSABLE_ENTITY false "Insufficient funds in the debit account";
+    ExceedsDebits "exceeds_debits" UNPROCESSABLE_ENTITY false "The credit account would be credited beyond its debits";
+    ChainOpen "chain_open" UNPROCESSABLE_ENTITY false "The chain of linked transfers has no end";
+    ChainFailed "chain_failed" UNPROCESSABLE_ENTITY false "Another transfer of the chain was refused";
+    InvalidMembers "invalid_members" UNPROCESSABLE_ENTITY false "The list of members is wrong";
+    PeerUnreachable "peer_unreachable" UNPROCESSABLE_ENTITY true "A member cannot be reached";
+    PeerInOtherCluster "peer_in_other_cluster" UNPROCESSABLE_ENTITY false "A member belongs to another cluster";
+    Overloaded "overloaded" TOO_MANY_REQUESTS true "Too much is waiting";
+    Internal "internal" INTERNAL_SERVER_ERROR true "The node failed";
+    NoLeader "no_leader" SERVICE_UNAVAILABLE true "No leader is known";
+    NotReady "not_ready" SERVICE_UNAVAILABLE true "The node is not ready";
+    ShuttingDown "shutting_down" SERVICE_UNAVAILABLE true "The node is stopping";
+    CommitTimeout "commit_timeout" GATEWAY_TIMEOUT true "The outcome is not known";
+    WriteTimeout "write_timeout" GATEWAY_TIMEOUT true "The deadline passed before the write was proposed";
+    ReadTimeout "read_timeout" GATEWAY_TIMEOUT true "The read could not be confirmed before the deadline";
+}
+
+impl Code {
+    /// The name in JSON.
+    pub(super) fn name(self) -> &'static str {
+        self.row().name
+    }
+
+    /// The HTTP status.
+    pub(super) fn status(self) -> StatusCode {
+        self.row().status
+    }
+
+    fn outcome(self) -> Outcome {
+        match self {
+            Code::Internal | Code::CommitTimeout => Outcome::Unknown,
+            _ => Outcome::NotApplied,
+        }
+    }
+
+    /// Seconds after which trying again makes sense: with every 429 and 503.
+    fn retry_after(self) -> Option<u32> {
+        matches!(
+            self.status(),
+            StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE
+        )
+        .then_some(1)
+    }
+}
+
+/// A problem before it is rendered.
+#[derive(Clone, Debug)]
+pub(super) struct Problem {
+    /// The stable code.
+    pub(super) code: Code,
+    /// One sentence about this occurrence.
+    pub(super) detail: String,
+    /// What may be assumed.
+    pub(super) outcome: Outcome,
+    /// Members of this problem alone, such as `fields` or `current`.
+    pub(super) extra: Map<String, Value>,
+    /// Everything wrong with the request.
+    pub(super) errors: Vec<Invalid>,
+    /// Headers of this problem alone, such as `Allow`.
+    pub(super) headers: Vec<(HeaderName, HeaderValue)>,
+}
+
+impl Problem {
+    /// A problem with the outcome its code implies.
+    pub(super) fn new(code: Code, detail: impl Into<String>) -> Problem {
+        Problem {
+            code,
+            detail: detail.into(),
+            outcome: code.outcome(),
+            extra: Map::new(),
+            errors: Vec::new(),
+            headers: Vec::new(),
+        }
+    }
+
+    /// Adds a member.
+    pub(super) fn with(mut self, name: &str, value: impl Into<Value>) -> Problem {
+        self.extra.insert(name.to_owned(), value.into());
+        self
+    }
+
+    /// Adds the log index at which it was so.
+    pub(super) fn at(self, index: u64) -> Problem {
+        self.with("index", index.to_string())
+            .header(INDEX, index.into())
+    }
+
+    /// Adds a header.
+    pub(super) fn header(mut self, name: HeaderName, value: HeaderValue) -> Problem {
+        self.headers.push((name, value));
+        self
+    }
+
+    /// The answer. `frame` is what only the edge knows.
+    pub(super) fn render(&self, frame: &Frame<'_>) -> Response {
+        let row = self.code.row();
+        // A read changes nothing, whatever became of it.
+        let outcome = if frame.safe {
+            Outcome::NotApplied
+        } else {
+            self.outcome
+        };
+        let mut body = json!({
+            "type": format!("/errors/{}", row.name),
+            "title": row.title,
+            "status": row.status.as_u16(),
+            "code": row.name,
+            "detail": self.detail,
+            "instance": frame.instance,
+            "outcome": outcome.name(),
+            "retryable": row.retryable && (outcome == Outcome::NotApplied || frame.retry_safe),
+            "request_id": frame.request_id,
+            "raft": frame.raft,
+        });
+        let members = body.as_object_mut().expect("made as an object above");
+        members.extend(self.extra.clone());
+        if !self.errors.is_empty() {
+            members.insert(
+                "errors".to_owned(),
+                self.errors.iter().map(Invalid::json).collect(),
+            );
+        }
+        let mut response = (row.status, body.to_string()).into_response();
+        let headers = response.headers_mut();
+        headers.insert(
+            header::CONTENT_TYPE,
+            HeaderValue::from_static("application/problem+json"),
+        );
+        if let Some(seconds) = self.code.retry_after() {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        for (name, value) in &self.headers {
+            headers.insert(name.clone(), value.clone());
+        }
+        response
+    }
+}
+
+/// What the edge adds to a problem.
+#[derive(Debug)]
+pub(super) struct Frame<'a> {
+    /// Path of the request.
+    pub(super) instance: &'a str,
+    /// Its id.
+    pub(super) request_id: &'a str,
+    /// The method asks for no change.
+    pub(super) safe: bool,
+    /// Asking again cannot do it twice.
+    pub(super) retry_safe: bool,
+    /// Node, leader, term, index as this node sees them.
+    pub(super) raft: Value,
+}
+
+/// Why a handler has no answer of its own.
+#[derive(Clone, Debug)]
+pub(super) enum ApiError {
+    /// Tell the client.
+    Problem(Box<Problem>),
+    /// The leader has to do it: the edge forwards the request, if a leader is known.
+    NotLeader(Option<(u64, Member)>),
+}
+
+impl ApiError {
+    /// A problem with the outcome its code implies.
+    pub(super) fn new(code: Code, detail: impl Into<String>) -> ApiError {
+        ApiError::Problem(Box::new(Problem::new(code, detail)))
+    }
+
+    /// What a path names is not there: a fact at log index `index`.
+    pub(super) fn absent(code: Code, id: &str, index: u64) -> ApiError {
+        let detail = format!("{id:?} does not exist");
+        Problem::new(code, detail)
+            .with("index", index.to_string())
+            .into()
+    }
+
+    /// What was just created is not there: this node is broken.
+    pub(super) fn lost(what: &str) -> ApiError {
+        Fault::new(format!("a {what} that was just created cannot be read")).into()
+    }
+
+    /// A reply that is no success: a refusal, which is a fact of the log like any other.
+    ///
+    /// # Panics
+    /// If it is the reply to another kind of command.
+    pub(super) fn refused(written: Written) -> ApiError {
+        match written.reply {
+            Reply::Rejected(rejection) => ApiError::rejected(rejection, written.log_id.index),
+            other => panic!("the machine answered another command: {other:?}"),
+        }
+    }
+
+    /// A refusal by the machine at log index `index`.
+    pub(super) fn rejected(rejection: Rejection, index: u64) -> ApiError {
+        Problem::from(rejection).at(index).into()
+    }
+
+    /// On an unknown outcome, adds where the caller can see what became of it.
+    pub(super) fn check(mut self, url: impl FnOnce() -> String) -> ApiError {
+        if let ApiError::Problem(problem) = &mut self
+            && problem.outcome == Outcome::Unknown
+        {
+            problem.extra.insert("check".to_owned(), url().into());
+        }
+        self
+    }
+}
+
+impl From<Problem> for ApiError {
+    fn from(problem: Problem) -> ApiError {
+        ApiError::Problem(Box::new(problem))
+    }
+}
+
+/// The response carries the error to the edge, which renders it; its own status and body are never seen by a client.
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        let mut response = StatusCode::INTERNAL_SERVER_ERROR.into_response();
+        response.extensions_mut().insert(self);
+        response
+    }
+}
+
+/// Turns what the router itself refused into problems.
+pub(super) fn check_routed(
+    method: &Method,
+    path: &str,
+    mut response: Response,
+) -> Result<Response, ApiError> {
+    match response.status() {
+        StatusCode::NOT_FOUND => Err(ApiError::new(
+            Code::NotFound,
+            format!("there is nothing at {path}"),
+        )),
+        StatusCode::METHOD_NOT_ALLOWED => {
+            let allow = response.headers_mut().remove(header::ALLOW);
+            let mut problem = Problem::new(
+                Code::MethodNotAllowed,
+                format!("{method} is not for {path}"),
+            );
+            problem
+                .headers
+                .extend(allow.map(|methods| (header::ALLOW, methods)));
+            Err(problem.into())
+        }
+        _ => Ok(response),
+    }
+}
+
+/// Makes the answer of a probe say no.
+pub(super) fn unhealthy(answer: Answer) -> Answer {
+    answer.status(StatusCode::SERVICE_UNAVAILABLE)
+}
+
+/// Whether an answer after a doubtful attempt says what became of it: the state's own yes or no does, because what may be sent
+/// twice carries an id that the state remembers; a node that did not get as far does not.
+pub(super) fn is_verdict(status: StatusCode) -> bool {
+    let busy = [StatusCode::TOO_MANY_REQUESTS, StatusCode::REQUEST_TIMEOUT];
+    !status.is_server_error() && !busy.contains(&status)
+}
+
+impl From<WriteError> for ApiError {
+    fn from(error: WriteError) -> ApiError {
+        let detail = error.to_string();
+        match error {
+            WriteError::NotLeader(leader) => ApiError::NotLeader(leader),
+            WriteError::Overloaded { .. } => ApiError::new(Code::Overloaded, detail),
+            WriteError::Expired => ApiError::new(Code::WriteTimeout, detail),
+            WriteError::NotReady(_) => ApiError::new(Code::NotReady, detail),
+            WriteError::TooLarge { len, max } => Problem::new(Code::BodyTooLarge, detail)
+                .with("limit", max.to_string())
+                .with("length", len.to_string())
+                .into(),
+            WriteError::Unknown(_) => ApiError::new(Code::CommitTimeout, detail),
+        }
+    }
+}
+
+impl From<ReadError> for ApiError {
+    fn from(error: ReadError) -> ApiError {
+        let detail = error.to_string();
+        match error {
+            ReadError::NotLeader(leader) => ApiError::NotLeader(leader),
+            ReadError::Timeout => ApiError::new(Code::ReadTimeout, detail),
+            ReadError::NotReady(_) => ApiError::new(Code::NotReady, detail),
+        }
+    }
+}
+
+impl From<InitError> for ApiError {
+    fn from(error: InitError) -> ApiError {
+        let code = match &error {
+            InitError::AlreadyInitialized(_) => Code::AlreadyInitialized,
+            InitError::PeerUnreachable(_) => Code::PeerUnreachable,
+            InitError::PeerInOtherCluster(_) => Code::PeerInOtherCluster,
+            InitError::Invalid(_) => Code::InvalidMembers,
+            InitError::Failed(_) => Code::Internal,
+        };
+        ApiError::new(code, error.to_string())
+    }
+}
+
+impl From<Fault> for ApiError {
+    fn from(fault: Fault) -> ApiError {
+        tracing::error!(%fault, "a read failed");
+        // What failed is for the operator: the request id finds the line above in the log.
+        ApiError::new(Code::Internal, "this node could not read its state")
+    }
+}
+
+/// A refusal of a single command. In a batch a refusal is a result, not a problem.
+impl From<Rejection> for Problem {
+    fn from(rejection: Rejection) -> Problem {
+        let problem = Problem::new(code_of(&rejection), describe(&rejection));
+        match rejection {
+            Rejection::PreconditionFailed {
+                current: Some(current),
+            } => {
+                let text = format!("{}.{}", current.index, current.command);
+                let etag = HeaderValue::from_str(&format!("\"{text}\""))
+                    .expect("digits, a dot and quotes are visible ASCII");
+                problem.with("current", text).header(header::ETAG, etag)
+            }
+            Rejection::PreconditionFailed { current: None } => problem.with("current", Value::Null),
+            Rejection::ExistsWithDifferentFields { fields: bits } => {
+                problem.with("fields", fields::names(bits).collect::<Vec<_>>())
+            }
+            Rejection::ExceedsCredits { balance } | Rejection::ExceedsDebits { balance } => problem
+                .with("debits_posted", balance.debits.to_string())
+                .with("credits_posted", balance.credits.to_string()),
+            _ => problem,
+        }
+    }
+}
+
+fn code_of(rejection: &Rejection) -> Code {
+    match rejection {
+        Rejection::KeyNotFound => Code::KeyNotFound,
+        Rejection::PreconditionFailed { .. } => Code::PreconditionFailed,
+        Rejection::LedgerNotFound => Code::RefusedLedgerNotFound,
+        Rejection::ExistsWithDifferentFields { .. } => Code::ExistsWithDifferentFields,
+        Rejection::AmountMustNotBeZero => Code::AmountMustNotBeZero,
+        Rejection::AccountsMustDiffer => Code::AccountsMustDiffer,
+        Rejection::DebitAccountNotFound => Code::DebitAccountNotFound,
+        Rejection::CreditAccountNotFound => Code::CreditAccountNotFound,
+        Rejection::LedgerMismatch => Code::LedgerMismatch,
+        Rejection::AmountOverflow => Code::AmountOverflow,
+        Rejection::ExceedsCredits { .. } => Code::ExceedsCredits,
+        Rejection::ExceedsDebits { .. } => Code::ExceedsDebits,
+        Rejection::ChainOpen => Code::ChainOpen,
+        Rejection::ChainFailed => Code::ChainFailed,
+    }
+}
+
+/// A problem with a limit: how many items there are and how many there may be.
+pub(super) fn too_many(what: &str, have: usize, max: usize) -> ApiError {
+    Problem::new(
+        Code::TooManyItems,
+        format!("{have} {what}, at most {max} are allowed"),
+    )
+    .with("limit", max)
+    .into()
+}
+
+/// One sentence about a refusal, for people.
+pub(super) fn describe(rejection: &Rejection) -> String {
+    match rejection {
+        Rejection::PreconditionFailed { current: Some(at) } => {
+            format!("the key was last written at {}.{}", at.index, at.command)
+        }
+        Rejection::PreconditionFailed { current: None } => "the key does not exist".to_owned(),
+        Rejection::ExistsWithDifferentFields { fields: bits } => {
+            let names: Vec<_> = fields::names(*bits).collect();
+            format!("the id exists with another {}", names.join(", "))
+        }
+        Rejection::ExceedsCredits { balance } => format!(
+            "the debit account has debits of {} and credits of {}: debits must not exceed credits",
+            balance.debits, balance.credits
+        ),
+        Rejection::ExceedsDebits { balance } => format!(
+            "the credit account has debits of {} and credits of {}: credits must not exceed debits",
+            balance.debits, balance.credits
+        ),
+        _ => code_of(rejection).row().title.to_owned(),
+    }
+}
+
+#[cfg(test)]
+#[path = "error_tests.rs"]
+mod tests;

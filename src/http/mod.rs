@@ -1,0 +1,137 @@
+//! The edge: everything that speaks HTTP and JSON, and the only folder that does.
+//!
+//! # Endpoints of the client listener
+//! | Method, path | What | Success |
+//! |---|---|---|
+//! | POST `/v1/ledgers` | create a ledger | 201, 200 if it exists |
+//! | GET `/v1/ledgers` | list, by id | 200 |
+//! | GET `/v1/ledgers/{id}` | one ledger with its totals | 200 |
+//! | GET `/v1/ledgers/{id}/trial-balance` | sums over its accounts | 200 |
+//! | POST `/v1/accounts` | create an account | 201, 200 if it exists |
+//! | GET `/v1/accounts?ledger&prefix` | list, by id | 200 |
+//! | GET `/v1/accounts/{id}` | one account with its balance | 200 |
+//! | GET `/v1/accounts/{id}/transfers?sort` | its posted transfers, in order of time | 200 |
+//! | POST `/v1/transfers` | post a transfer | 201, 200 if it exists |
+//! | POST `/v1/transfers/batch` | post up to 8190, in order, linked into chains at will | 200, 207 if some were refused |
+//! | GET `/v1/transfers/{id}` | one transfer, posted or refused for ever | 200 |
+//! | GET `/v1/kv?prefix` | list keys with their values, in byte order | 200 |
+//! | GET, PUT, DELETE `/v1/kv/{key}` | a value, as bytes; `If-Match`, `If-None-Match` | 200, 201 created, 304 |
+//! | POST `/v1/cluster/init` | form a cluster, once | 201, 200 if formed before |
+//! | GET `/v1/cluster` | this node's view of the cluster | 200 |
+//! | GET `/livez`, `/readyz`, `/version` | probes | 200, 503 |
+//!
+//! Reads take `consistency=leader|lease|follower` and `timeout`, writes `timeout`, lists `limit` and `cursor`. Whatever a
+//! request says beyond what is known is refused, because a typo must not weaken a guarantee.
+//!
+//! # How a request passes through
+//! [`listener`] accepts, [`edge`] reads the whole body and gives the request an id, a handler of the resource's file decodes it
+//! ([`call`], [`json`]), calls [`raft::Client`](crate::raft::Client) once and encodes an [`answer`]. If the leader has to do it,
+//! the edge forwards the request there ([`pool`]), one hop and no further. Errors become problems ([`error`]) at the edge.
+
+pub mod listener;
+
+pub mod edge;
+
+pub mod peer;
+
+mod forward;
+
+mod call;
+
+mod json;
+
+mod fields;
+
+mod problems;
+
+mod ledgers;
+
+mod accounts;
+
+mod transfers;
+
+mod batch;
+
+mod kv;
+
+mod cluster;
+
+mod probes;
+
+mod page;
+
+mod answer;
+
+mod error;
+
+pub mod pool;
+
+pub use call::parse_duration;
+pub use edge::Edge;
+pub use listener::Phase;
+
+use std::sync::Arc;
+
+use axum::Router;
+use tokio::sync::watch;
+
+use crate::machine::command::VALUE_LEN_MAX;
+use crate::raft;
+
+/// Largest JSON body, in bytes (1 MiB).
+pub const BODY_LEN_MAX: usize = 1 << 20;
+/// Largest body of a batch, in bytes (8 MiB).
+pub const BATCH_BODY_LEN_MAX: usize = 8 << 20;
+/// Most bytes of keys and values in a page (4 MiB).
+pub const PAGE_BYTES_MAX: usize = 4 << 20;
+
+/// What handlers share.
+#[derive(Clone)]
+pub struct App {
+    /// The door to everything below.
+    pub raft: raft::Client,
+    /// How far the node is with stopping.
+    pub phase: watch::Receiver<Phase>,
+    /// A leader not heard of for longer, or not hearing of its followers, makes this node not ready.
+    pub silence_max: std::time::Duration,
+}
+
+impl App {
+    /// How far the node is with stopping.
+    pub fn phase(&self) -> Phase {
+        *self.phase.borrow()
+    }
+}
+
+/// What handlers take out of the router's state.
+type Shared = Arc<App>;
+
+/// Runs a read that may wait for the disk off the async threads.
+async fn blocking<T: Send + 'static>(
+    read: impl FnOnce() -> Result<T, crate::machine::Fault> + Send + 'static,
+) -> Result<T, error::ApiError> {
+    Ok(tokio::task::spawn_blocking(read)
+        .await
+        .expect("a read does not panic")?)
+}
+
+/// Largest body that `path` takes.
+fn body_len_max(path: &str) -> usize {
+    match path {
+        "/v1/transfers/batch" => BATCH_BODY_LEN_MAX,
+        _ if path.starts_with("/v1/kv/") => VALUE_LEN_MAX,
+        _ => BODY_LEN_MAX,
+    }
+}
+
+fn router(app: Shared) -> Router {
+    Router::new()
+        .merge(ledgers::router())
+        .merge(accounts::router())
+        .merge(transfers::router())
+        .merge(batch::router())
+        .merge(kv::router())
+        .merge(cluster::router())
+        .merge(probes::router())
+        .with_state(app)
+}

@@ -1,0 +1,148 @@
+//! Probes for whoever starts, stops and balances nodes.
+
+use axum::Router;
+use axum::extract::State;
+use axum::routing::get;
+use serde::Serialize;
+
+use super::answer::Answer;
+use super::call::Input;
+use super::error::{ApiError, unhealthy};
+use super::listener::Phase;
+use super::{App, Shared};
+use crate::machine::entry;
+use crate::raft::{Role, Status};
+
+pub(super) fn router() -> Router<Shared> {
+    Router::new()
+        .route("/livez", get(livez))
+        .route("/readyz", get(readyz))
+        .route("/version", get(version))
+}
+
+/// One line of a probe: what was looked at, and what is wrong with it.
+type Check = (&'static str, Option<String>);
+
+fn lines(checks: &[Check]) -> Answer {
+    let mut text = String::new();
+    for (name, wrong) in checks {
+        match wrong {
+            None => text.push_str(&format!("[+]{name} ok\n")),
+            Some(why) => text.push_str(&format!("[-]{name} {why}\n")),
+        }
+    }
+    let good = checks.iter().all(|(_, wrong)| wrong.is_none());
+    let answer = Answer::bytes("text/plain; charset=utf-8", text.into());
+    if good { answer } else { unhealthy(answer) }
+}
+
+/// Alive: the process answers and its core has not failed. Never depends on a quorum, a leader or the disk, because restarting
+/// every node of a cluster that has lost its quorum is the last thing it needs.
+async fn livez(State(app): State<Shared>, Input(call): Input) -> Result<Answer, ApiError> {
+    call.params(&[]).problems.finish()?;
+    Ok(lines(&[("core", app.raft.status().fault)]))
+}
+
+/// Ready: requests sent here will be served, here or by a leader that this node hears of.
+async fn readyz(State(app): State<Shared>, Input(call): Input) -> Result<Answer, ApiError> {
+    call.params(&[]).problems.finish()?;
+    Ok(lines(&ready_checks(&app, &app.raft.status())))
+}
+
+fn ready_checks(app: &App, status: &Status) -> Vec<Check> {
+    vec![
+        ("core", status.fault.clone()),
+        (
+            "serving",
+            (app.phase() > Phase::Serving).then(|| "stopping".to_owned()),
+        ),
+        (
+            "member",
+            status
+                .members
+                .is_empty()
+                .then(|| "of no cluster yet".to_owned()),
+        ),
+        (
+            "recovered",
+            (!status.recovered).then(|| "still applying its log".to_owned()),
+        ),
+        ("leader", leader_missing(status, app.silence_max)),
+    ]
+}
+
+fn leader_missing(status: &Status, silence_max: std::time::Duration) -> Option<String> {
+    let (since, what) = match (&status.leader, status.role) {
+        (None, _) => return Some("unknown".to_owned()),
+        (Some(_), Role::Leader) => (status.quorum_ack_age, "a quorum acknowledged this leader"),
+        (Some(_), _) => (status.last_contact, "the leader was heard of"),
+    };
+    let age = since.filter(|age| *age > silence_max)?;
+    Some(format!("missing: {} ms since {what}", age.as_millis()))
+}
+
+#[derive(Debug, Serialize)]
+struct Version {
+    version: &'static str,
+    api: [&'static str; 1],
+    entry_format: u8,
+    apply_rules: u8,
+}
+
+async fn version(Input(call): Input) -> Result<Answer, ApiError> {
+    call.params(&[]).problems.finish()?;
+    Ok(Answer::json(&Version {
+        version: env!("CARGO_PKG_VERSION"),
+        api: ["v1"],
+        entry_format: entry::FORMAT,
+        apply_rules: entry::RULES,
+    }))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::raft::Member;
+
+    fn status(role: Role) -> Status {
+        Status {
+            node: 1,
+            cluster_id: None,
+            role,
+            leader: Some((1, Member::default())),
+            term: 1,
+            last_log_index: None,
+            committed_index: None,
+            applied_index: None,
+            quorum_ack_age: Some(Duration::from_secs(9)),
+            last_contact: Some(Duration::from_secs(1)),
+            recovered: true,
+            members: Vec::new(),
+            fault: None,
+        }
+    }
+
+    #[test]
+    fn a_leader_is_missing_if_it_is_silent_or_alone() {
+        let max = Duration::from_secs(5);
+        assert!(
+            leader_missing(&status(Role::Leader), max)
+                .unwrap()
+                .contains("quorum")
+        );
+        assert_eq!(leader_missing(&status(Role::Follower), max), None);
+        let half = Duration::from_millis(500);
+        assert!(
+            leader_missing(&status(Role::Follower), half)
+                .unwrap()
+                .contains("1000 ms")
+        );
+        let unknown = Status {
+            leader: None,
+            ..status(Role::Follower)
+        };
+        assert_eq!(leader_missing(&unknown, max).unwrap(), "unknown");
+    }
+}

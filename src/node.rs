@@ -1,0 +1,229 @@
+//! A node: opens storage, starts consensus, serves both listeners, and stops in an order that fails no request.
+//!
+//! Stopping (SIGTERM or SIGINT): not ready any more, so that load balancers look elsewhere; leadership handed to another
+//! node; no new connections, each answer asking its client to close; idle connections closed, busy ones answered;
+//! consensus stopped and the state sealed; the peer listener closed. A second signal ends the process at once, which is safe:
+//! whatever was acknowledged is on the disks of a majority.
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, bail};
+use hyper::Request;
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use tokio::net::TcpListener;
+use tokio::runtime::{Builder, Handle, Runtime};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+use tower::Service;
+
+use crate::config::{Config, Layout, Stop};
+use crate::http::listener::{self, Phase};
+use crate::http::{App, Edge, peer};
+use crate::raft;
+use crate::storage::identity::DataDir;
+
+/// How often a running node looks whether its core has failed.
+const FAULT_CHECK: Duration = Duration::from_millis(500);
+
+/// Runs a node until a signal or a fault ends it.
+///
+/// # Errors
+/// If it cannot start, its core fails, or it cannot stop cleanly.
+pub fn serve(config: Config) -> anyhow::Result<()> {
+    config.check()?;
+    let threads = config.threads;
+    let main = runtime("quorate", threads.workers)?;
+    let clients = match threads.layout {
+        Layout::Shared => None,
+        Layout::Separate => Some(runtime("quorate-client", threads.client_workers)?),
+    };
+    let client_handle = clients
+        .as_ref()
+        .map_or_else(|| main.handle().clone(), |r| r.handle().clone());
+    main.block_on(run(config, client_handle))
+}
+
+fn runtime(name: &str, workers: usize) -> anyhow::Result<Runtime> {
+    let mut builder = Builder::new_multi_thread();
+    builder.enable_all().thread_name(name);
+    if workers > 0 {
+        builder.worker_threads(workers);
+    }
+    builder.build().context("starting threads")
+}
+
+async fn run(config: Config, clients: Handle) -> anyhow::Result<()> {
+    let mut terminate = signal(SignalKind::terminate()).context("watching for SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("watching for SIGINT")?;
+    let node = Node::start(config, &clients).await?;
+    let name = tokio::select! {
+        _ = terminate.recv() => "SIGTERM",
+        _ = interrupt.recv() => "SIGINT",
+        fault = node.failed() => bail!("the core of this node failed: {fault}"),
+    };
+    tracing::info!("{name}: stopping; once more stops at once");
+    tokio::select! {
+        stopped = node.stop() => stopped,
+        _ = terminate.recv() => bail!("stopped at once by a second signal"),
+        _ = interrupt.recv() => bail!("stopped at once by a second signal"),
+    }
+}
+
+/// A running node.
+pub struct Node {
+    /// Where clients are served.
+    pub client_addr: SocketAddr,
+    /// Where peers are served.
+    pub peer_addr: SocketAddr,
+    raft: raft::Client,
+    client_phase: watch::Sender<Phase>,
+    peer_phase: watch::Sender<Phase>,
+    client_task: JoinHandle<()>,
+    peer_task: JoinHandle<()>,
+    stop: Stop,
+}
+
+impl Node {
+    /// Starts a node on this runtime, serving clients on `clients`.
+    ///
+    /// # Errors
+    /// If an address is taken, or storage cannot be opened or recovered.
+    pub async fn start(config: Config, clients: &Handle) -> anyhow::Result<Node> {
+        config.check()?;
+        // Bound before storage is opened: a taken address is the commonest mistake, and recovery may take long.
+        let client_listener = bind(config.listen, "--listen").await?;
+        let peer_listener = bind(config.peer_listen, "--peer-listen").await?;
+        let (client_addr, peer_addr) = (client_listener.local_addr()?, peer_listener.local_addr()?);
+        let member = config.member(client_addr, peer_addr)?;
+        let dir = Arc::new(DataDir::open(&config.data_dir, config.node_id)?);
+        let silence_max = config.raft.election_max * 2;
+        let options = config.raft.clone();
+        let (client, peer) =
+            raft::start(dir, config.log, config.state, options, member.clone()).await?;
+
+        let (client_phase, client_follow) = watch::channel(Phase::Serving);
+        let (peer_phase, peer_follow) = watch::channel(Phase::Serving);
+        let peer_task = tokio::spawn(serve_peers(peer_listener, peer, config.peers, peer_follow));
+        let app = App {
+            raft: client.clone(),
+            phase: client_follow.clone(),
+            silence_max,
+        };
+        let edge = Edge::new(app);
+        let client_task = clients.spawn(serve_clients(
+            client_listener,
+            edge,
+            config.clients,
+            client_follow,
+        ));
+        tracing::info!(
+            node = config.node_id,
+            version = env!("CARGO_PKG_VERSION"),
+            data_dir = %config.data_dir.display(),
+            "serving clients at {} and peers at {}",
+            member.client_url,
+            member.peer_addr,
+        );
+        let stop = config.stop;
+        Ok(Node {
+            client_addr,
+            peer_addr,
+            raft: client,
+            client_phase,
+            peer_phase,
+            client_task,
+            peer_task,
+            stop,
+        })
+    }
+
+    /// Waits until its core has failed, and says why.
+    pub async fn failed(&self) -> String {
+        loop {
+            if let Some(fault) = self.raft.status().fault {
+                return fault;
+            }
+            tokio::time::sleep(FAULT_CHECK).await;
+        }
+    }
+
+    /// Stops: see the order at the top.
+    ///
+    /// # Errors
+    /// If the state could not be sealed. Nothing acknowledged is lost: the log has it.
+    pub async fn stop(mut self) -> anyhow::Result<()> {
+        self.client_phase.send_replace(Phase::Draining);
+        let until = Instant::now() + self.stop.hand_over;
+        if let Err(why) = self.raft.hand_over(until).await {
+            tracing::warn!("leadership stays here until the end: {why}");
+        }
+        self.client_phase.send_replace(Phase::Closing);
+        if timeout(self.stop.polite, &mut self.client_task)
+            .await
+            .is_err()
+        {
+            self.client_phase.send_replace(Phase::Closed);
+            if timeout(self.stop.drain, &mut self.client_task)
+                .await
+                .is_err()
+            {
+                tracing::warn!("clients still wait for answers: they get none from this node");
+                self.client_task.abort();
+            }
+        }
+        let sealed = self
+            .raft
+            .shutdown(Instant::now() + self.stop.shutdown)
+            .await;
+        self.peer_phase.send_replace(Phase::Closing);
+        self.peer_phase.send_replace(Phase::Closed);
+        if timeout(self.stop.polite, &mut self.peer_task)
+            .await
+            .is_err()
+        {
+            self.peer_task.abort();
+        }
+        sealed.context("stopping consensus")?;
+        tracing::info!("stopped");
+        Ok(())
+    }
+}
+
+async fn bind(address: SocketAddr, flag: &str) -> anyhow::Result<TcpListener> {
+    TcpListener::bind(address)
+        .await
+        .with_context(|| format!("{flag} {address}"))
+}
+
+async fn serve_clients(
+    listener: TcpListener,
+    edge: Edge,
+    limits: listener::Limits,
+    phase: watch::Receiver<Phase>,
+) {
+    let service = service_fn(move |request: Request<Incoming>| {
+        let edge = edge.clone();
+        async move { Ok::<_, Infallible>(edge.answer(request).await) }
+    });
+    listener::serve(listener, service, limits, phase).await;
+}
+
+async fn serve_peers(
+    listener: TcpListener,
+    peer: raft::Peer,
+    limits: listener::Limits,
+    phase: watch::Receiver<Phase>,
+) {
+    let router = peer::router(peer);
+    let service = service_fn(move |request: Request<Incoming>| {
+        let mut router = router.clone();
+        router.call(request)
+    });
+    listener::serve(listener, service, limits, phase).await;
+}

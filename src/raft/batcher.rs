@@ -1,0 +1,316 @@
+//! Many client commands become one log entry.
+//!
+//! While fewer than [`Options::batch_in_flight`] entries are in flight, whatever waits is sent at once; otherwise it waits
+//! until an entry comes back or a batch is full. So an idle cluster answers one command in one round, and a busy one puts
+//! hundreds into a round. Each command is encoded once, by its caller; here the bytes are only put one after another.
+//!
+//! What a caller is told follows from where its command was: not yet taken from the queue means *not applied*; taken means
+//! *unknown* unless consensus says more.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Instant, SystemTime};
+
+use bytes::Bytes;
+use openraft::errors::{ClientWriteError, ForwardToLeader};
+use openraft::impls::ProgressResponder;
+use openraft::raft::ClientWriteResult;
+use tokio::sync::watch;
+
+use super::queue::{Limits, Queue, Ticket, Waiting};
+use super::types::{Commands, Raft, Types};
+use super::{Member, Options, WriteError, Written, convert};
+use crate::machine::entry;
+use crate::storage::LogId;
+use crate::storage::log::Log;
+
+/// Handle to the batcher; clones share it.
+#[derive(Clone)]
+pub(super) struct Batcher {
+    queue: Arc<Queue>,
+}
+
+/// The batcher's task.
+pub(super) struct Task {
+    queue: Arc<Queue>,
+    raft: Raft,
+    log: Log,
+    flushed: watch::Receiver<Option<LogId>>,
+    in_flight: Arc<AtomicUsize>,
+    options: Options,
+}
+
+impl Batcher {
+    /// A batcher that proposes to `raft`, and its task, to be run.
+    pub(super) fn new(raft: Raft, log: Log, options: &Options) -> (Batcher, Task) {
+        let queue = Queue::new(Limits::from(options));
+        let task = Task {
+            queue: queue.clone(),
+            raft,
+            flushed: log.flushed(),
+            log,
+            in_flight: Arc::default(),
+            options: options.clone(),
+        };
+        (Batcher { queue }, task)
+    }
+
+    /// Queues a command. `bytes` begins with [`entry::HEADER_LEN`] bytes of room.
+    ///
+    /// # Errors
+    /// If the command is too large or the queue is full or closed: it is certainly not applied.
+    pub(super) fn enter(&self, bytes: Vec<u8>) -> Result<Ticket, WriteError> {
+        if bytes.len() > entry::ENTRY_LEN_MAX {
+            return Err(WriteError::TooLarge {
+                len: bytes.len(),
+                max: entry::ENTRY_LEN_MAX,
+            });
+        }
+        let weight = bytes.len() - entry::HEADER_LEN;
+        self.queue.enter(bytes, weight)
+    }
+
+    /// Refuses everything that waits, and everything to come, with [`WriteError::NotReady`]. What was handed over goes on.
+    pub(super) fn close(&self, why: &str) {
+        let error = WriteError::NotReady(why.to_owned());
+        self.queue.close(error.clone());
+        self.queue.refuse_waiting(&error);
+    }
+
+    /// Refuses new commands for good; what waits is still proposed.
+    pub(super) fn close_for_good(&self, why: &str) {
+        self.queue
+            .close_for_good(WriteError::NotReady(why.to_owned()));
+    }
+
+    /// Takes commands again, unless closed for good.
+    pub(super) fn open(&self) {
+        self.queue.open();
+    }
+
+    /// How much waits to be proposed.
+    #[cfg(test)]
+    pub(super) fn backlog(&self) -> super::queue::Backlog {
+        self.queue.backlog()
+    }
+
+    /// Whether every command has its answer.
+    pub(super) fn is_idle(&self) -> bool {
+        self.queue.is_idle()
+    }
+}
+
+/// Waits for the answer to a queued command.
+pub(super) async fn answer(mut ticket: Ticket, deadline: Instant) -> Result<Written, WriteError> {
+    tokio::select! {
+        biased;
+        answer = &mut ticket.answer => answer.unwrap_or_else(|_| Err(lost())),
+        () = tokio::time::sleep_until(deadline.into()) => {
+            if ticket.withdraw() {
+                return Err(WriteError::Expired);
+            }
+            // Taken just now, or long ago: if the answer is there already, it is the better one.
+            match ticket.answer.try_recv() {
+                Ok(answer) => answer,
+                Err(_) => Err(WriteError::Unknown(
+                    "the deadline passed after the command was proposed".to_owned(),
+                )),
+            }
+        }
+    }
+}
+
+fn lost() -> WriteError {
+    WriteError::Unknown("this node stopped after the command was proposed".to_owned())
+}
+
+impl Task {
+    /// Proposes batches for as long as the core lives.
+    pub(super) async fn run(mut self) {
+        loop {
+            if self.queue.backlog().commands == 0 {
+                self.queue.changed().await;
+                continue;
+            }
+            if !self.may_send() {
+                self.wait_for_room().await;
+                continue;
+            }
+            let batch = self.queue.take(
+                self.options.batch_commands_max,
+                self.options.batch_bytes_max,
+            );
+            if !batch.is_empty() {
+                self.propose(batch).await;
+            }
+        }
+    }
+
+    /// Whether a batch may go now: nothing is gained by waiting, or it is full, and the disk keeps up.
+    fn may_send(&self) -> bool {
+        let backlog = self.queue.backlog();
+        let gains_nothing = self.in_flight.load(Ordering::Acquire) < self.options.batch_in_flight
+            || backlog.commands >= self.options.batch_commands_max
+            || backlog.bytes >= self.options.batch_bytes_max;
+        gains_nothing && self.log.unflushed_bytes() <= self.options.unflushed_bytes_max
+    }
+
+    /// Waits until a command comes, an entry is done or the disk got on.
+    async fn wait_for_room(&mut self) {
+        tokio::select! {
+            () = self.queue.changed() => {}
+            changed = self.flushed.changed() => {
+                if changed.is_err() {
+                    // The log is gone, and with it this node's part in consensus.
+                    std::future::pending::<()>().await;
+                }
+            }
+        }
+    }
+
+    async fn propose(&self, batch: Vec<Waiting>) {
+        let (batch, bytes) = assemble(batch, now_ns());
+        let (responder, result) =
+            ProgressResponder::<Types, ClientWriteResult<Types>>::complete_only();
+        self.in_flight.fetch_add(1, Ordering::AcqRel);
+        let sent = self
+            .raft
+            .client_write_ff(Commands(bytes), Some(responder))
+            .await;
+        let (queue, in_flight) = (self.queue.clone(), self.in_flight.clone());
+        tokio::spawn(async move {
+            let answers = match sent {
+                Ok(()) => result.await.map_or_else(|_| Err(lost()), outcome),
+                Err(fatal) => Err(WriteError::Unknown(format!("this node failed: {fatal}"))),
+            };
+            in_flight.fetch_sub(1, Ordering::AcqRel);
+            hand_out(&queue, batch, answers);
+            queue.wake();
+        });
+    }
+}
+
+/// The bytes of one entry, and who waits for it.
+fn assemble(mut batch: Vec<Waiting>, stamp_ns: u64) -> (Vec<Waiting>, Bytes) {
+    let count = u32::try_from(batch.len()).expect("a batch is bounded by batch_commands_max");
+    let mut bytes = std::mem::take(&mut batch[0].bytes);
+    let rest: usize = batch.iter().map(|waiting| waiting.bytes.len()).sum();
+    bytes.reserve_exact(rest);
+    for waiting in &mut batch[1..] {
+        bytes.extend_from_slice(&std::mem::take(&mut waiting.bytes)[entry::HEADER_LEN..]);
+    }
+    entry::write_header(&mut bytes, count, stamp_ns);
+    (batch, bytes.into())
+}
+
+/// An entry's place and replies, or what its callers may assume.
+fn outcome(
+    result: ClientWriteResult<Types>,
+) -> Result<(LogId, Vec<crate::machine::Reply>), WriteError> {
+    match result {
+        Ok(response) => Ok((convert::log_id(&response.log_id), response.data)),
+        Err(error) => Err(write_error(error)),
+    }
+}
+
+/// What a caller may assume after `error`. Every variant by itself: openraft's helper that gives the leader to go to merges
+/// "was never appended" with "was appended and replaced", and a retry after the second could apply a command twice.
+fn write_error(error: ClientWriteError<Types>) -> WriteError {
+    match error {
+        ClientWriteError::ForwardToLeader(forward) => WriteError::NotLeader(leader(forward)),
+        ClientWriteError::LogEntryDiscarded(_) => WriteError::Unknown(
+            "another leader replaced the entry here; it may be committed through that one"
+                .to_owned(),
+        ),
+        // Said of changes of the membership only; should that change, nothing wrong is promised.
+        other @ (ClientWriteError::ChangeMembershipError(_)
+        | ClientWriteError::PreconditionFailed(_)) => WriteError::Unknown(other.to_string()),
+    }
+}
+
+/// The leader that openraft points to.
+pub(super) fn leader(forward: ForwardToLeader<Types>) -> Option<(u64, Member)> {
+    Some((forward.leader_id?, forward.leader_node?))
+}
+
+/// Gives each command of an entry its answer.
+fn hand_out(
+    queue: &Queue,
+    batch: Vec<Waiting>,
+    answers: Result<(LogId, Vec<crate::machine::Reply>), WriteError>,
+) {
+    match answers {
+        Ok((log_id, replies)) => {
+            assert_eq!(replies.len(), batch.len(), "one reply per command");
+            for (command, (waiting, reply)) in (0..).zip(batch.into_iter().zip(replies)) {
+                let written = Written {
+                    log_id,
+                    command,
+                    reply,
+                };
+                queue.finish(waiting, Ok(written));
+            }
+        }
+        Err(error) => {
+            for waiting in batch {
+                queue.finish(waiting, Err(error.clone()));
+            }
+        }
+    }
+}
+
+/// The leader's clock: nanoseconds since 1970. Apply never lets log time run backwards.
+fn now_ns() -> u64 {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    since.map_or(0, |since| {
+        u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::machine::{Command, Expect};
+    use openraft::errors::ForwardReason;
+
+    #[test]
+    fn an_entry_that_was_replaced_is_unknown_and_one_never_appended_is_not_applied() {
+        let forward = ForwardToLeader::<Types>::empty();
+        let replaced = write_error(ClientWriteError::LogEntryDiscarded(forward.clone()));
+        assert!(matches!(replaced, WriteError::Unknown(_)), "{replaced:?}");
+        let refused = write_error(ClientWriteError::ForwardToLeader(
+            forward.with_reason(ForwardReason::LeaseExpired),
+        ));
+        assert!(
+            matches!(refused, WriteError::NotLeader(None)),
+            "{refused:?}"
+        );
+    }
+
+    #[test]
+    fn an_entry_holds_the_commands_of_its_batch_in_order() {
+        let queue = Queue::new(Limits {
+            commands: 10,
+            bytes: 1000,
+        });
+        let commands = ["a", "b", "c"].map(|key| Command::KvDelete {
+            key,
+            expect: Expect::Any,
+        });
+        let _tickets: Vec<_> = commands
+            .iter()
+            .map(|command| {
+                let mut bytes = vec![0; entry::HEADER_LEN];
+                entry::encode_command(command, &mut bytes);
+                let weight = bytes.len();
+                queue.enter(bytes, weight).unwrap()
+            })
+            .collect();
+        let (batch, bytes) = assemble(queue.take(10, 1000), 7);
+        assert_eq!(batch.len(), 3);
+        let entry = entry::Entry::parse(&bytes).unwrap();
+        assert_eq!((entry.count, entry.stamp_ns), (3, 7));
+        let read: Vec<_> = entry.commands().map(Result::unwrap).collect();
+        assert_eq!(read, commands);
+    }
+}

@@ -1,0 +1,222 @@
+//! The one door to consensus for everything above it: write, read, look.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::Context;
+use openraft::ServerState;
+use openraft::async_runtime::WatchReceiver;
+use openraft::metrics::RaftServerMetrics;
+use openraft::type_config::alias::WatchReceiverOf;
+
+use super::batcher::{self, Batcher};
+use super::form::Former;
+use super::hand_over::HandOver;
+use super::read::Barriers;
+use super::status::StatusSource;
+use super::types::{Raft, Types};
+use super::watchdog::Faults;
+use super::{
+    InitError, Initialized, Member, Permit, ReadError, ReadLevel, Status, WriteError, Written,
+};
+use crate::machine::{AccountRef, Command, Fault, NewTransfer, entry};
+use crate::storage::log::Log;
+use crate::storage::state::State;
+
+/// How often a stopping node looks whether the writes in flight have their answers.
+const DRAIN_POLL: Duration = Duration::from_millis(5);
+
+/// How long a stopping node waits for its core and its disk.
+const CLOSE_MAX: Duration = Duration::from_secs(10);
+
+/// Handle to this node's consensus; clones share it.
+#[derive(Clone)]
+pub struct Client {
+    pub(super) node: Arc<Node>,
+}
+
+/// What a running node consists of.
+pub(super) struct Node {
+    pub(super) raft: Raft,
+    pub(super) server: WatchReceiverOf<Types, RaftServerMetrics<Types>>,
+    pub(super) log: Log,
+    pub(super) state: State,
+    pub(super) batcher: Batcher,
+    pub(super) barriers: Barriers,
+    pub(super) former: Former,
+    pub(super) hand_over: HandOver,
+    pub(super) status: StatusSource,
+    pub(super) faults: Faults,
+}
+
+impl Client {
+    /// Has `command` committed by a majority and applied here. Resolves account ids, encodes and queues it before the first
+    /// await, so the borrowed command may go away then; hence not an `async fn`.
+    pub fn write(
+        &self,
+        command: &Command<'_>,
+        deadline: Instant,
+    ) -> impl Future<Output = Result<Written, WriteError>> + Send + use<> {
+        let ticket = self
+            .node
+            .check_may_write()
+            .and_then(|()| self.node.encode(command))
+            .and_then(|bytes| self.node.batcher.enter(bytes));
+        async move { batcher::answer(ticket?, deadline).await }
+    }
+
+    /// Waits until a read at `level` may be served by [`Client::view`]. Never weaker than asked.
+    ///
+    /// # Errors
+    /// If this node cannot serve that level before `deadline`; nothing was read.
+    pub async fn read(&self, level: ReadLevel, deadline: Instant) -> Result<Permit, ReadError> {
+        self.node.check_runs().map_err(ReadError::NotReady)?;
+        self.node.barriers.read(level, deadline).await
+    }
+
+    /// What this node has applied.
+    pub fn view(&self) -> super::View {
+        self.node.state.view()
+    }
+
+    /// This node's view of itself and the cluster.
+    pub fn status(&self) -> Status {
+        self.node.status.take()
+    }
+
+    /// Forms a cluster of `members` (this node among them) once in its life. Idempotent; safe to call on several nodes at once.
+    ///
+    /// # Errors
+    /// If the list is wrong, a node cannot be reached or belongs elsewhere. Calling again with the same list goes on.
+    pub async fn initialize(
+        &self,
+        members: BTreeMap<u64, Member>,
+    ) -> Result<Initialized, InitError> {
+        self.node.check_runs().map_err(InitError::Failed)?;
+        self.node.former.run(members).await
+    }
+
+    /// Hands leadership to the most caught-up voter and waits until another node leads or `deadline` passes. Does nothing on a
+    /// node that does not lead.
+    ///
+    /// # Errors
+    /// Why no other node leads; this one may still do.
+    pub async fn hand_over(&self, deadline: Instant) -> Result<(), String> {
+        self.node.hand_over.run(deadline).await
+    }
+
+    /// Stops: refuses new writes, waits until `deadline` for those in flight, stops the core, seals the state. A disk that
+    /// does not finish is waited for ten seconds more.
+    ///
+    /// # Errors
+    /// If the state could not be written down; nothing acknowledged is lost, the next start takes longer.
+    pub async fn shutdown(&self, deadline: Instant) -> anyhow::Result<()> {
+        let node = &self.node;
+        const STOPPING: &str = "this node is stopping";
+        node.batcher.close_for_good(STOPPING);
+        while !node.batcher.is_idle() && Instant::now() < deadline {
+            tokio::time::sleep(DRAIN_POLL).await;
+        }
+        node.batcher.close(STOPPING);
+        node.faults.stop();
+        let closed = tokio::time::timeout(CLOSE_MAX, node.close()).await;
+        closed.context("the disk did not finish while this node stopped")?
+    }
+}
+
+impl Node {
+    async fn close(&self) -> anyhow::Result<()> {
+        // What was handed over and has no answer is told "unknown" as the core goes.
+        self.raft.shutdown().await?;
+        let (state, log) = (self.state.clone(), self.log.clone());
+        let closing = move || {
+            let closed = state.close();
+            log.close();
+            closed
+        };
+        match tokio::task::spawn_blocking(closing).await? {
+            Ok(_) => Ok(()),
+            Err(fault) => Err(anyhow::anyhow!(fault.what)),
+        }
+    }
+
+    /// Whether this node works at all.
+    fn check_runs(&self) -> Result<(), String> {
+        if let Some(fault) = self.faults.get() {
+            return Err(fault);
+        }
+        if self.faults.is_stopping() {
+            return Err("this node is stopping".to_owned());
+        }
+        Ok(())
+    }
+
+    /// Spares a node that does not lead the work of encoding.
+    fn check_may_write(&self) -> Result<(), WriteError> {
+        self.check_runs().map_err(WriteError::NotReady)?;
+        let server = self.server.borrow_watched();
+        if server.state == ServerState::Leader {
+            return Ok(());
+        }
+        if server.membership_config.log_id().is_none() {
+            return Err(WriteError::NotReady(
+                "this node is not a member of a cluster yet".to_owned(),
+            ));
+        }
+        let leader = server.current_leader.and_then(|id| {
+            let member = server.membership_config.get_node(&id)?;
+            Some((id, member.clone()))
+        });
+        Err(WriteError::NotLeader(leader))
+    }
+
+    /// The command's bytes after room for an entry's header, its accounts resolved where this node knows them.
+    fn encode(&self, command: &Command<'_>) -> Result<Vec<u8>, WriteError> {
+        let mut bytes = vec![0; entry::HEADER_LEN];
+        match command {
+            Command::Transfers(transfers) => {
+                let resolved = resolve(&self.state, transfers).map_err(|fault| {
+                    self.faults.report(&fault.what);
+                    WriteError::NotReady(fault.what)
+                })?;
+                entry::encode_command(&Command::Transfers(resolved), &mut bytes);
+            }
+            Command::KvPut { .. }
+            | Command::KvDelete { .. }
+            | Command::CreateLedger(_)
+            | Command::CreateAccount(_) => entry::encode_command(command, &mut bytes),
+        }
+        Ok(bytes)
+    }
+}
+
+/// `transfers` with the numbers of their accounts in place of ids. Numbers never change, so what is known here is right on
+/// every node and for ever; what is not known is looked up by apply.
+fn resolve<'a>(
+    state: &State,
+    transfers: &[NewTransfer<'a>],
+) -> Result<Vec<NewTransfer<'a>>, Fault> {
+    let id = |account: &AccountRef<'a>| match account {
+        AccountRef::Id(id) => Some(*id),
+        AccountRef::Number(_) => None,
+    };
+    let ids = transfers
+        .iter()
+        .flat_map(|transfer| [id(&transfer.debit), id(&transfer.credit)])
+        .flatten();
+    let mut numbers = state.resolve(ids)?.into_iter();
+    let mut known = |account: AccountRef<'a>| match account {
+        AccountRef::Id(_) => match numbers.next().flatten() {
+            Some(number) => AccountRef::Number(number),
+            None => account,
+        },
+        AccountRef::Number(_) => account,
+    };
+    let resolved = transfers.iter().map(|transfer| NewTransfer {
+        debit: known(transfer.debit),
+        credit: known(transfer.credit),
+        ..*transfer
+    });
+    Ok(resolved.collect())
+}

@@ -1,0 +1,137 @@
+//! Between openraft's types and ours: log ids, votes, entries and memberships.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use bytes::Bytes;
+use openraft::EntryPayload;
+use serde::{Deserialize, Serialize};
+
+use super::Member;
+use super::types::{
+    Commands, RaftEntry, RaftLeaderId, RaftLogId, RaftMembership, RaftStoredMembership, RaftVote,
+};
+use crate::storage::{Kind, LogEntry, LogId, Vote};
+
+/// Version of the encoding of memberships.
+const MEMBERSHIP_FORMAT: u8 = 1;
+
+/// A membership as it stands in an entry's body, on the disk and on the wire. Append-only.
+#[derive(Serialize, Deserialize)]
+struct MembershipBody {
+    format: u8,
+    /// Of the entry that holds it; `None` only before anything was proposed.
+    log_id: Option<LogId>,
+    /// One set of voters, or two while one replaces the other.
+    configs: Vec<BTreeSet<u64>>,
+    /// Voters and learners.
+    nodes: BTreeMap<u64, Member>,
+}
+
+/// Our log id.
+pub(crate) fn log_id(id: &RaftLogId) -> LogId {
+    LogId {
+        term: id.leader_id.term,
+        node: id.leader_id.node_id,
+        index: id.index,
+    }
+}
+
+/// Openraft's log id.
+pub(crate) fn raft_log_id(id: LogId) -> RaftLogId {
+    RaftLogId {
+        leader_id: RaftLeaderId {
+            term: id.term,
+            node_id: id.node,
+        },
+        index: id.index,
+    }
+}
+
+/// Our vote.
+pub(crate) fn vote(vote: &RaftVote) -> Vote {
+    Vote {
+        term: vote.leader_id.term,
+        node: vote.leader_id.node_id,
+        committed: vote.committed,
+    }
+}
+
+/// Openraft's vote.
+pub(crate) fn raft_vote(vote: Vote) -> RaftVote {
+    RaftVote {
+        leader_id: RaftLeaderId {
+            term: vote.term,
+            node_id: vote.node,
+        },
+        committed: vote.committed,
+    }
+}
+
+/// Our entry. Commands are not copied.
+pub(crate) fn entry(entry: RaftEntry) -> LogEntry {
+    let id = log_id(&entry.log_id);
+    let (kind, body) = match entry.payload {
+        EntryPayload::Blank => (Kind::Blank, Bytes::new()),
+        EntryPayload::Normal(Commands(bytes)) => (Kind::Commands, bytes),
+        EntryPayload::Membership(membership) => {
+            (Kind::Membership, encode_membership(Some(id), &membership))
+        }
+    };
+    LogEntry { id, kind, body }
+}
+
+/// Openraft's entry. Commands are not copied. `Err` names what is wrong with the bytes.
+pub(crate) fn raft_entry(entry: LogEntry) -> Result<RaftEntry, String> {
+    let payload = match entry.kind {
+        Kind::Blank => EntryPayload::Blank,
+        Kind::Commands => EntryPayload::Normal(Commands(entry.body)),
+        Kind::Membership => {
+            let stored = decode_membership(&entry.body)?;
+            if *stored.log_id() != Some(raft_log_id(entry.id)) {
+                return Err(format!(
+                    "the membership in entry {} says it is of another entry",
+                    entry.id.index
+                ));
+            }
+            EntryPayload::Membership(stored.membership().clone())
+        }
+    };
+    Ok(RaftEntry {
+        log_id: raft_log_id(entry.id),
+        payload,
+    })
+}
+
+/// The body of an entry with a membership; what the state keeps as the last one applied.
+pub(crate) fn encode_membership(id: Option<LogId>, membership: &RaftMembership) -> Bytes {
+    let body = MembershipBody {
+        format: MEMBERSHIP_FORMAT,
+        log_id: id,
+        configs: membership.get_joint_config().clone(),
+        nodes: membership
+            .nodes()
+            .map(|(id, member)| (*id, member.clone()))
+            .collect(),
+    };
+    postcard::to_stdvec(&body)
+        .expect("plain data into memory")
+        .into()
+}
+
+/// Reads back [`encode_membership`]. `Err` names what is wrong.
+pub(crate) fn decode_membership(bytes: &[u8]) -> Result<RaftStoredMembership, String> {
+    let body: MembershipBody = postcard::from_bytes(bytes)
+        .map_err(|error| format!("a membership cannot be decoded: {error}"))?;
+    if body.format != MEMBERSHIP_FORMAT {
+        return Err(format!(
+            "a membership has format {}, this version reads {MEMBERSHIP_FORMAT}",
+            body.format
+        ));
+    }
+    let membership = RaftMembership::new(body.configs, body.nodes)
+        .map_err(|error| format!("a membership is not valid: {error}"))?;
+    Ok(RaftStoredMembership::new(
+        body.log_id.map(raft_log_id),
+        membership,
+    ))
+}

@@ -1,0 +1,114 @@
+//! What nodes say to each other before they form a cluster: [`super::Call::Hello`] and [`super::Call::Adopt`].
+//!
+//! Bodies are `postcard` of these types. The transport decodes a request, calls `answer_*` and encodes what it gives; it
+//! checks no cluster id for these two calls, since there may be none yet.
+
+use openraft::storage::RaftStateMachine;
+use serde::{Deserialize, Serialize};
+
+use super::Member;
+use super::context::PeerContext;
+use super::types::Types;
+
+/// Version of the handshake and of everything that follows it between peers.
+pub(crate) const PROTOCOL: u32 = 1;
+
+/// Asks who is there.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct HelloRequest {
+    /// The asker's [`PROTOCOL`].
+    pub(crate) protocol: u32,
+    /// The asker's node id.
+    pub(crate) from: u64,
+    /// The node id it expects to find.
+    pub(crate) to: u64,
+}
+
+/// Says who is there.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct HelloResponse {
+    /// The answerer's [`PROTOCOL`].
+    pub(crate) protocol: u32,
+    /// Its node id.
+    pub(crate) node_id: u64,
+    /// Random identity of its data directory.
+    pub(crate) node_uuid: String,
+    /// Cluster it belongs to.
+    pub(crate) cluster_id: Option<String>,
+    /// Its log and vote are empty: it may still be adopted by another cluster.
+    pub(crate) pristine: bool,
+    /// How it says it is reached.
+    pub(crate) me: Member,
+}
+
+/// Asks a node to belong to a cluster from now on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct AdoptRequest {
+    /// The node id meant.
+    pub(crate) to: u64,
+    /// The data directory meant.
+    pub(crate) node_uuid: String,
+    /// The cluster.
+    pub(crate) cluster_id: String,
+}
+
+/// The verdict on [`AdoptRequest`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum AdoptResponse {
+    /// It belongs to that cluster now, durably.
+    Adopted,
+    /// It does not, and why.
+    Refused(String),
+}
+
+/// Answers [`HelloRequest`]; `Err` if the asker means another node or speaks another protocol.
+pub(crate) fn answer_hello<SM: RaftStateMachine<Types>>(
+    context: &PeerContext<SM>,
+    request: &HelloRequest,
+) -> Result<HelloResponse, String> {
+    let identity = context.dir.identity();
+    if request.protocol != PROTOCOL {
+        return Err(format!(
+            "node {} speaks peer protocol {}, this node speaks {PROTOCOL}",
+            request.from, request.protocol
+        ));
+    }
+    if request.to != identity.node_id {
+        return Err(format!(
+            "node {} was expected here, this is node {}",
+            request.to, identity.node_id
+        ));
+    }
+    Ok(HelloResponse {
+        protocol: PROTOCOL,
+        node_id: identity.node_id,
+        node_uuid: identity.node_uuid,
+        cluster_id: identity.cluster_id,
+        pristine: (context.pristine)(),
+        me: context.me.clone(),
+    })
+}
+
+/// Answers [`AdoptRequest`]. Blocking: the cluster id is on the disk when it returns.
+pub(crate) fn answer_adopt<SM: RaftStateMachine<Types>>(
+    context: &PeerContext<SM>,
+    request: &AdoptRequest,
+) -> AdoptResponse {
+    let identity = context.dir.identity();
+    if (request.to, &request.node_uuid) != (identity.node_id, &identity.node_uuid) {
+        return AdoptResponse::Refused(format!(
+            "node {} ({}) was meant, this is node {} ({})",
+            request.to, request.node_uuid, identity.node_id, identity.node_uuid
+        ));
+    }
+    if identity.cluster_id.as_ref() == Some(&request.cluster_id) {
+        return AdoptResponse::Adopted;
+    }
+    match context
+        .dir
+        .set_cluster_id(&request.cluster_id, (context.pristine)())
+    {
+        Ok(()) => AdoptResponse::Adopted,
+        Err(error) => AdoptResponse::Refused(error.to_string()),
+    }
+}

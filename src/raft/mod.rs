@@ -1,0 +1,152 @@
+//! Consensus: everything that speaks openraft, and the only folder that does.
+
+// As data flows: writes, reads, what openraft drives, what keeps the node safe, how it starts.
+mod batcher;
+mod client;
+mod queue;
+mod read;
+mod told;
+
+mod convert;
+mod flush_gate;
+mod log_store;
+mod state_machine;
+pub mod types;
+
+mod context;
+mod form;
+mod handshake;
+pub(crate) mod network;
+mod noise;
+mod peer;
+mod wire;
+
+mod gate;
+mod hand_over;
+mod status;
+mod watchdog;
+
+mod config;
+mod start;
+
+pub use client::Client;
+pub(crate) use gate::Gate;
+pub use peer::{CALL_LEN_MAX, Call, Peer, PeerError, STREAM_PATH, STREAM_PROTOCOL};
+pub use told::{
+    InitError, Initialized, Member, MemberStatus, Permit, ReadError, ReadLevel, Role, Status,
+    WriteError, Written,
+};
+
+pub use crate::storage::state::{
+    AccountRow, At, KvRow, LedgerRow, Order, TransferRow, TrialBalance, View,
+};
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::storage::identity::DataDir;
+
+/// Part of the leader lease in which a lease read is served: safe for two clocks drifting 20 % apart in opposite directions.
+pub const LEASE_READ_FRACTION: f64 = 0.6;
+/// Multiple of the lease for which a restarted voter grants no vote: it has forgotten what it promised.
+pub const VOTE_GATE_FACTOR: f64 = 1.3;
+
+/// Settings of consensus. The defaults are the LAN preset.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// How often an idle leader sends heartbeats.
+    pub heartbeat: Duration,
+    /// Shortest time without a leader before a node stands for election.
+    pub election_min: Duration,
+    /// Longest such time; also the leader lease.
+    pub election_max: Duration,
+    /// After this long without a quorum a leader stops holding back elections.
+    pub quorum_loss_probe: Duration,
+    /// Entries in flight below which the batcher sends at once.
+    pub batch_in_flight: usize,
+    /// Most commands in one entry.
+    pub batch_commands_max: usize,
+    /// Bytes of commands at which an entry is full (one command may exceed it).
+    pub batch_bytes_max: usize,
+    /// Most commands waiting to be proposed or in flight; beyond it writes are refused as overloaded.
+    pub queue_commands_max: usize,
+    /// Most bytes of commands waiting or in flight.
+    pub queue_bytes_max: usize,
+    /// Bytes handed to the log and not yet on the disk beyond which nothing more is proposed.
+    pub unflushed_bytes_max: u64,
+    /// A flush older than this aborts the process.
+    pub flush_abort: Duration,
+}
+
+impl Default for Options {
+    fn default() -> Options {
+        Options {
+            heartbeat: Duration::from_millis(200),
+            election_min: Duration::from_millis(1000),
+            election_max: Duration::from_millis(2000),
+            quorum_loss_probe: Duration::from_millis(4000),
+            batch_in_flight: 4,
+            batch_commands_max: 8192,
+            batch_bytes_max: 256 << 10,
+            queue_commands_max: 16_384,
+            queue_bytes_max: 64 << 20,
+            unflushed_bytes_max: 16 << 20,
+            flush_abort: Duration::from_secs(10),
+        }
+    }
+}
+
+/// Starts consensus over an open data directory: opens log and state, recovers, starts the tasks. `peer_addr` and
+/// `client_url` are what this node tells others of itself when a cluster is formed.
+///
+/// # Errors
+/// If log or state cannot be opened or recovered; the message says what to do.
+pub async fn start(
+    dir: Arc<DataDir>,
+    log: crate::storage::log::Options,
+    state: crate::storage::state::Options,
+    options: Options,
+    me: Member,
+) -> anyhow::Result<(Client, Peer)> {
+    let started = tokio::time::Instant::now();
+    let net = network::Network::new(dir.clone(), &options);
+    let parts = start::Parts {
+        log: open_log(&dir, log).await?,
+        state: open_state(&dir, state).await?,
+        dir,
+        options,
+        me,
+        call: Arc::new(|addr, call, body| {
+            Box::pin(async move {
+                let answer = network::unary_call(&addr, call, body).await;
+                answer.map_err(|error| error.to_string())
+            })
+        }),
+        on_fault: watchdog::abort(),
+        started,
+        guards: start::Guards::ALL,
+    };
+    let (client, context) = start::start(parts, |_| net).await?;
+    Ok((client, Peer::new(context)))
+}
+
+async fn open_log(
+    dir: &DataDir,
+    options: crate::storage::log::Options,
+) -> anyhow::Result<crate::storage::log::Log> {
+    let (path, uuid) = (dir.log_dir(), dir.identity().node_uuid);
+    let open = move || crate::storage::log::Log::open(&path, &uuid, options);
+    Ok(tokio::task::spawn_blocking(open).await??)
+}
+
+async fn open_state(
+    dir: &DataDir,
+    options: crate::storage::state::Options,
+) -> anyhow::Result<crate::storage::state::State> {
+    let path = dir.state_dir();
+    let open = move || crate::storage::state::State::open(&path, options);
+    Ok(tokio::task::spawn_blocking(open).await??)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,144 @@
+//! What is under way on an append stream, shared by its two directions.
+
+use std::collections::VecDeque;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use bytes::BytesMut;
+use openraft::raft::{StreamAppendError, StreamAppendResult};
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+use super::link::check_answer;
+use super::unary::CallError;
+use crate::raft::convert;
+use crate::raft::types::Types;
+use crate::raft::wire::answer::Answer;
+use crate::storage::LogId;
+
+/// Most frames under way: as many as openraft's receiving side takes before it answers.
+const IN_FLIGHT_MAX: usize = 64;
+/// Most bytes of frames under way (16 MiB); a single larger frame travels alone.
+const IN_FLIGHT_BYTES_MAX: usize = 16 << 20;
+
+/// The frames a session has under way.
+pub(super) struct Window {
+    /// A plain lock: held for queue operations, never across an await.
+    state: Mutex<WindowState>,
+    /// Notified when something left.
+    room: Notify,
+}
+
+struct WindowState {
+    in_flight: VecDeque<InFlight>,
+    bytes: usize,
+    /// When something last moved.
+    moved: Instant,
+}
+
+/// A frame that was, or is being, written and is not answered.
+#[derive(Clone, Copy)]
+pub(super) struct InFlight {
+    pub(super) seq: u64,
+    pub(super) prev: Option<LogId>,
+    pub(super) last: Option<LogId>,
+    pub(super) len: usize,
+}
+
+impl Window {
+    pub(super) fn new() -> Window {
+        Window {
+            state: Mutex::new(WindowState {
+                in_flight: VecDeque::new(),
+                bytes: 0,
+                moved: Instant::now(),
+            }),
+            room: Notify::new(),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, WindowState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.lock().in_flight.is_empty()
+    }
+
+    pub(super) fn moved(&self) {
+        self.lock().moved = Instant::now();
+    }
+
+    /// Waits until `frame` fits and counts it.
+    pub(super) async fn enter(&self, frame: InFlight) {
+        loop {
+            let room = self.room.notified();
+            {
+                let mut state = self.lock();
+                let fits = state.bytes + frame.len <= IN_FLIGHT_BYTES_MAX;
+                if state.in_flight.is_empty() || (fits && state.in_flight.len() < IN_FLIGHT_MAX) {
+                    if state.in_flight.is_empty() {
+                        state.moved = Instant::now();
+                    }
+                    state.bytes += frame.len;
+                    state.in_flight.push_back(frame);
+                    return;
+                }
+            }
+            room.await;
+        }
+    }
+
+    /// Returns when nothing has moved for `idle_max` although something is under way.
+    pub(super) async fn stuck(&self, idle_max: Duration) {
+        loop {
+            let deadline = {
+                let state = self.lock();
+                let from = match state.in_flight.is_empty() {
+                    true => Instant::now(),
+                    false => state.moved,
+                };
+                from + idle_max
+            };
+            if deadline <= Instant::now() {
+                return;
+            }
+            tokio::time::sleep_until(deadline).await;
+        }
+    }
+
+    /// Takes the oldest frame under way off, as answered by `frame`.
+    pub(super) fn answered(
+        &self,
+        frame: Option<Result<BytesMut, std::io::Error>>,
+    ) -> Result<StreamAppendResult<Types>, CallError> {
+        let lost = |what: String| CallError::Lost(what);
+        let frame = frame.ok_or_else(|| lost("the peer closed the stream".to_owned()))?;
+        let frame = frame.map_err(|error| lost(error.to_string()))?;
+        let (seq, answer) = Answer::decode(frame.freeze()).map_err(|e| lost(e.to_string()))?;
+        if let Answer::Refused(reason) = answer {
+            return Err(CallError::Refused(reason));
+        }
+        let asked = {
+            let mut state = self.lock();
+            let asked = state.in_flight.pop_front();
+            state.bytes -= asked.map_or(0, |asked| asked.len);
+            state.moved = Instant::now();
+            asked
+        };
+        self.room.notify_one();
+        let asked = asked.filter(|asked| asked.seq == seq);
+        let asked = asked.ok_or_else(|| lost(format!("answer {seq} was not due")))?;
+        check_answer(&answer, asked.prev, asked.last).map_err(lost)?;
+        match answer {
+            Answer::Matched(matched) => Ok(Ok(matched.map(convert::raft_log_id))),
+            Answer::Conflict(Some(at)) => {
+                Ok(Err(StreamAppendError::Conflict(convert::raft_log_id(at))))
+            }
+            Answer::HigherVote(vote) => {
+                Ok(Err(StreamAppendError::HigherVote(convert::raft_vote(vote))))
+            }
+            other => Err(lost(format!("an append was answered with {other:?}"))),
+        }
+    }
+}

@@ -1,0 +1,339 @@
+//! The queue of commands that wait to be proposed: bounded, and each command in exactly one place.
+//!
+//! A command is *waiting* (here, and certainly not applied) or *handed over* (taken by the batcher, its fate open) or
+//! *done*. One mutex decides between a deadline that passes and a batch that is taken, so a caller is told "not applied"
+//! only if the command can no longer be proposed. What was handed over counts against the limits until its fate is known,
+//! even if nobody waits for it any more: the limits bound memory and unflushed bytes.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::{Notify, oneshot};
+
+use super::{Options, WriteError, Written};
+
+/// The answer to one command.
+pub(super) type Answer = Result<Written, WriteError>;
+
+/// A command on its way.
+pub(super) struct Waiting {
+    /// Its bytes, after room for an entry's header.
+    pub(super) bytes: Vec<u8>,
+    /// Bytes it counts for.
+    weight: usize,
+    answer: oneshot::Sender<Answer>,
+}
+
+/// What bounds the queue; see [`Options`].
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Limits {
+    pub(super) commands: usize,
+    pub(super) bytes: usize,
+}
+
+impl From<&Options> for Limits {
+    fn from(options: &Options) -> Limits {
+        Limits {
+            commands: options.queue_commands_max,
+            bytes: options.queue_bytes_max,
+        }
+    }
+}
+
+/// See the module; shared by the callers and the batcher.
+pub(super) struct Queue {
+    limits: Limits,
+    inner: Mutex<Inner>,
+    /// Told when the queue grows and when an answer is given.
+    changed: Notify,
+}
+
+#[derive(Default)]
+struct Inner {
+    waiting: BTreeMap<u64, Waiting>,
+    waiting_bytes: usize,
+    next: u64,
+    /// Waiting and handed over.
+    commands: usize,
+    bytes: usize,
+    /// Why nothing more is taken in.
+    closed: Option<WriteError>,
+    for_good: bool,
+}
+
+/// How much waits.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Backlog {
+    pub(super) commands: usize,
+    pub(super) bytes: usize,
+}
+
+/// A place in the queue, held by who waits for the answer.
+pub(super) struct Ticket {
+    queue: Arc<Queue>,
+    number: u64,
+    pub(super) answer: oneshot::Receiver<Answer>,
+}
+
+impl Queue {
+    pub(super) fn new(limits: Limits) -> Arc<Queue> {
+        Arc::new(Queue {
+            limits,
+            inner: Mutex::default(),
+            changed: Notify::new(),
+        })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Puts a command in, `weight` bytes of it counting.
+    ///
+    /// # Errors
+    /// [`WriteError::Overloaded`] naming the limit, or why the queue is closed. The command is certainly not applied.
+    pub(super) fn enter(
+        self: &Arc<Queue>,
+        bytes: Vec<u8>,
+        weight: usize,
+    ) -> Result<Ticket, WriteError> {
+        let (answer, receiver) = oneshot::channel();
+        let mut inner = self.lock();
+        if let Some(error) = &inner.closed {
+            return Err(error.clone());
+        }
+        if let Some(limit) = inner.limit_reached(self.limits, weight) {
+            return Err(WriteError::Overloaded { limit });
+        }
+        let number = inner.next;
+        inner.next += 1;
+        inner.commands += 1;
+        inner.bytes += weight;
+        inner.waiting_bytes += weight;
+        let waiting = Waiting {
+            bytes,
+            weight,
+            answer,
+        };
+        inner.waiting.insert(number, waiting);
+        drop(inner);
+        self.changed.notify_one();
+        Ok(Ticket {
+            queue: self.clone(),
+            number,
+            answer: receiver,
+        })
+    }
+
+    /// Takes the oldest commands: at least one if any waits, then as many as fit into both bounds.
+    pub(super) fn take(&self, commands_max: usize, bytes_max: usize) -> Vec<Waiting> {
+        let mut inner = self.lock();
+        let mut taken = Vec::new();
+        let mut bytes = 0;
+        while let Some(first) = inner.waiting.first_entry() {
+            let weight = first.get().weight;
+            let fits = taken.len() < commands_max && bytes + weight <= bytes_max;
+            if !fits && !taken.is_empty() {
+                break;
+            }
+            bytes += weight;
+            taken.push(first.remove());
+        }
+        inner.waiting_bytes -= bytes;
+        taken
+    }
+
+    /// How much waits to be taken.
+    pub(super) fn backlog(&self) -> Backlog {
+        let inner = self.lock();
+        Backlog {
+            commands: inner.waiting.len(),
+            bytes: inner.waiting_bytes,
+        }
+    }
+
+    /// Waits until something changed since the last call.
+    pub(super) async fn changed(&self) {
+        self.changed.notified().await;
+    }
+
+    /// Wakes who waits in [`Queue::changed`].
+    pub(super) fn wake(&self) {
+        self.changed.notify_one();
+    }
+
+    /// Gives a command that was taken its answer.
+    pub(super) fn finish(&self, waiting: Waiting, answer: Answer) {
+        let mut inner = self.lock();
+        inner.commands -= 1;
+        inner.bytes -= waiting.weight;
+        drop(inner);
+        // Who waited may have gone away.
+        let _ = waiting.answer.send(answer);
+    }
+
+    /// Answers everything that still waits with `error`.
+    pub(super) fn refuse_waiting(&self, error: &WriteError) {
+        for waiting in self.take(usize::MAX, usize::MAX) {
+            self.finish(waiting, Err(error.clone()));
+        }
+    }
+
+    /// From now on every command is refused with `error`.
+    pub(super) fn close(&self, error: WriteError) {
+        self.lock().closed = Some(error);
+    }
+
+    /// From now on every command is refused with `error`, whatever opens the queue later.
+    pub(super) fn close_for_good(&self, error: WriteError) {
+        let mut inner = self.lock();
+        inner.closed = Some(error);
+        inner.for_good = true;
+    }
+
+    /// Takes commands again.
+    pub(super) fn open(&self) {
+        let mut inner = self.lock();
+        if !inner.for_good {
+            inner.closed = None;
+        }
+    }
+
+    /// Whether every command that came has its answer.
+    pub(super) fn is_idle(&self) -> bool {
+        self.lock().commands == 0
+    }
+
+    /// Takes a command back that still waits. `false` if it was handed over before.
+    fn withdraw(&self, number: u64) -> bool {
+        let mut inner = self.lock();
+        let Some(waiting) = inner.waiting.remove(&number) else {
+            return false;
+        };
+        inner.commands -= 1;
+        inner.bytes -= waiting.weight;
+        inner.waiting_bytes -= waiting.weight;
+        true
+    }
+}
+
+impl Inner {
+    fn limit_reached(&self, limits: Limits, weight: usize) -> Option<String> {
+        if self.commands >= limits.commands {
+            return Some(format!(
+                "{} commands are waiting or in flight, queue_commands_max is {}",
+                self.commands, limits.commands
+            ));
+        }
+        if self.bytes + weight > limits.bytes {
+            return Some(format!(
+                "{} bytes of commands are waiting or in flight and this one has {weight}, queue_bytes_max is {}",
+                self.bytes, limits.bytes
+            ));
+        }
+        None
+    }
+}
+
+impl Ticket {
+    /// Takes the command back. `true`: it is certainly not applied. `false`: it was handed over, its fate is open.
+    pub(super) fn withdraw(&self) -> bool {
+        self.queue.withdraw(self.number)
+    }
+}
+
+impl Drop for Ticket {
+    /// Nobody waits any more: what was not proposed need not be.
+    fn drop(&mut self) {
+        self.queue.withdraw(self.number);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn queue(commands: usize, bytes: usize) -> Arc<Queue> {
+        Queue::new(Limits { commands, bytes })
+    }
+
+    fn overloaded(result: Result<Ticket, WriteError>) -> String {
+        match result {
+            Err(WriteError::Overloaded { limit }) => limit,
+            Err(other) => panic!("expected overloaded, got {other:?}"),
+            Ok(_) => panic!("expected overloaded, was taken in"),
+        }
+    }
+
+    #[test]
+    fn commands_are_taken_in_up_to_the_limit_and_refused_beyond_it() {
+        let queue = queue(3, 1000);
+        let tickets: Vec<_> = (0..3).map(|_| queue.enter(vec![], 1).unwrap()).collect();
+        let limit = overloaded(queue.enter(vec![], 1));
+        assert!(limit.contains("queue_commands_max is 3"), "{limit}");
+        drop(tickets);
+        assert!(queue.is_idle());
+        queue.enter(vec![], 1).unwrap();
+    }
+
+    #[test]
+    fn bytes_are_taken_in_up_to_the_limit_and_refused_beyond_it() {
+        let queue = queue(100, 10);
+        let _nine = queue.enter(vec![], 9).unwrap();
+        let one = queue.enter(vec![], 1).unwrap();
+        let limit = overloaded(queue.enter(vec![], 1));
+        assert!(limit.contains("queue_bytes_max is 10"), "{limit}");
+        assert!(one.withdraw());
+        assert!(queue.enter(vec![], 2).is_err());
+        queue.enter(vec![], 1).unwrap();
+    }
+
+    #[test]
+    fn what_was_handed_over_counts_until_it_has_its_answer() {
+        let queue = queue(1, 10);
+        let ticket = queue.enter(vec![], 1).unwrap();
+        let mut taken = queue.take(10, 10);
+        drop(ticket);
+        overloaded(queue.enter(vec![], 1));
+        queue.finish(taken.remove(0), Err(WriteError::Expired));
+        queue.enter(vec![], 1).unwrap();
+    }
+
+    #[test]
+    fn a_command_is_withdrawn_or_handed_over_but_never_both() {
+        let queue = queue(10, 100);
+        let (first, second) = (
+            queue.enter(vec![1], 1).unwrap(),
+            queue.enter(vec![2], 1).unwrap(),
+        );
+        assert!(first.withdraw());
+        assert!(!first.withdraw());
+        let taken = queue.take(10, 10);
+        assert_eq!(taken.len(), 1);
+        assert_eq!(taken[0].bytes, [2]);
+        assert!(!second.withdraw());
+    }
+
+    #[test]
+    fn a_batch_holds_what_fits_and_at_least_one_command() {
+        let queue = queue(10, 100);
+        let _tickets: Vec<_> = [20, 4, 4, 4]
+            .map(|weight| queue.enter(vec![], weight).unwrap())
+            .into();
+        assert_eq!(
+            queue.take(10, 8).len(),
+            1,
+            "one command may exceed the bound"
+        );
+        assert_eq!(queue.take(10, 8).len(), 2);
+        assert_eq!(
+            queue.backlog(),
+            Backlog {
+                commands: 1,
+                bytes: 4
+            }
+        );
+        assert_eq!(queue.take(10, 8).len(), 1);
+        assert_eq!(queue.take(10, 8).len(), 0);
+    }
+}

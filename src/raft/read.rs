@@ -1,0 +1,237 @@
+//! Read barriers: when a view of this node may be used at the level a reader asked for.
+//!
+//! One task per level takes every request that waits, asks the core once, waits once until the state has applied what it
+//! must, and releases them all. A check only serves requests that came before it began. A core message splits a batch of
+//! writes, so a hundred thousand readers a second must not each send one.
+//!
+//! - *leader*: a quorum confirmed this leader after the request came (ReadIndex).
+//! - *lease*: a quorum acknowledged a message sent less than [`LEASE_READ_FRACTION`] of the lease ago; nobody else can
+//!   lead yet. No message, no waiting. If the acknowledgement is older, the request becomes a *leader* one. Nothing is
+//!   cached between checks: the core itself refuses from the moment it hands leadership over, so there is no promise
+//!   outstanding that would have to be revoked.
+//! - *follower*: at once.
+//!
+//! No level is served before this node has recovered: until then its state may be older than what it showed before.
+
+use std::time::{Duration, Instant};
+
+use openraft::LinearizerOption;
+use openraft::errors::{LinearizableReadError, RaftError};
+use tokio::sync::{mpsc, oneshot, watch};
+
+use super::types::Raft;
+use super::{LEASE_READ_FRACTION, Options, Permit, ReadError, ReadLevel, batcher, config};
+use crate::storage::LogId;
+
+/// Requests that may wait for one level; a full queue makes the next ones wait to get in.
+const QUEUE_MAX: usize = 65_536;
+
+/// A reader that waits.
+struct Request {
+    deadline: Instant,
+    answer: oneshot::Sender<Result<Permit, ReadError>>,
+}
+
+/// Handle to the barriers; clones share them.
+#[derive(Clone)]
+pub(super) struct Barriers {
+    leader: mpsc::Sender<Request>,
+    lease: mpsc::Sender<Request>,
+    recovered: watch::Receiver<bool>,
+    patience: Duration,
+}
+
+/// What the two tasks work with.
+#[derive(Clone)]
+pub(super) struct Checker {
+    raft: Raft,
+    applied: watch::Receiver<Option<LogId>>,
+    lease_age_max: Duration,
+}
+
+/// Why a check gave no permits.
+enum Refusal {
+    /// The last acknowledgement of a quorum is too old.
+    Stale,
+    /// To be told to every reader.
+    Error(ReadError),
+}
+
+/// The barriers of `raft`, and the task that serves them.
+pub(super) fn new(
+    raft: Raft,
+    applied: watch::Receiver<Option<LogId>>,
+    recovered: watch::Receiver<bool>,
+    options: &Options,
+) -> (Barriers, impl Future<Output = ()> + Send + 'static) {
+    let (leader, leader_queue) = mpsc::channel(QUEUE_MAX);
+    let (lease, lease_queue) = mpsc::channel(QUEUE_MAX);
+    let checker = Checker {
+        raft,
+        applied,
+        lease_age_max: config::lease(options).mul_f64(LEASE_READ_FRACTION),
+    };
+    let barriers = Barriers {
+        leader: leader.clone(),
+        lease,
+        recovered,
+        patience: options.election_max,
+    };
+    let leaders = checker.clone().serve_leader(leader_queue);
+    let leases = checker.serve_lease(lease_queue, leader);
+    (barriers, async {
+        tokio::join!(leaders, leases);
+        // Every handle is gone: nobody can ask any more, which is no fault.
+        std::future::pending::<()>().await;
+    })
+}
+
+impl Barriers {
+    /// See [`super::Client::read`].
+    pub(super) async fn read(
+        &self,
+        level: ReadLevel,
+        deadline: Instant,
+    ) -> Result<Permit, ReadError> {
+        self.recovered(deadline).await?;
+        let queue = match level {
+            ReadLevel::Leader => &self.leader,
+            ReadLevel::Lease => &self.lease,
+            ReadLevel::Follower => {
+                return Ok(Permit {
+                    effective: ReadLevel::Follower,
+                    staleness: None,
+                });
+            }
+        };
+        let (answer, permit) = oneshot::channel();
+        let wait = async {
+            queue.send(Request { deadline, answer }).await.ok()?;
+            permit.await.ok()
+        };
+        match tokio::time::timeout_at(deadline.into(), wait).await {
+            Ok(Some(answer)) => answer,
+            Ok(None) => Err(ReadError::NotReady("this node is stopping".to_owned())),
+            Err(_) => Err(ReadError::Timeout),
+        }
+    }
+
+    /// Waits a little for recovery: right after a start or the forming of a cluster it is about to end.
+    async fn recovered(&self, deadline: Instant) -> Result<(), ReadError> {
+        if *self.recovered.borrow() {
+            return Ok(());
+        }
+        let patience = deadline.min(Instant::now() + self.patience);
+        let mut recovered = self.recovered.clone();
+        let wait = recovered.wait_for(|recovered| *recovered);
+        match tokio::time::timeout_at(patience.into(), wait).await {
+            Ok(Ok(_)) => Ok(()),
+            _ => Err(ReadError::NotReady(
+                "this node has not yet caught up with what was committed before it started"
+                    .to_owned(),
+            )),
+        }
+    }
+}
+
+impl Checker {
+    async fn serve_leader(self, mut queue: mpsc::Receiver<Request>) {
+        while let Some(requests) = next(&mut queue).await {
+            // Long enough for the most patient of them: those in a hurry give up by themselves.
+            let last = requests.iter().map(|request| request.deadline).max();
+            let left = last.map_or(Duration::ZERO, |last| {
+                last.saturating_duration_since(Instant::now())
+            });
+            let option = LinearizerOption::new(Some(Duration::ZERO), true).with_wait_timeout(left);
+            match self.check(option).await {
+                Ok(index) => self.release_at(index, requests, ReadLevel::Leader),
+                Err(Refusal::Stale) => refuse(requests, &ReadError::Timeout),
+                Err(Refusal::Error(error)) => refuse(requests, &error),
+            }
+        }
+    }
+
+    async fn serve_lease(self, mut queue: mpsc::Receiver<Request>, leader: mpsc::Sender<Request>) {
+        while let Some(requests) = next(&mut queue).await {
+            let option = LinearizerOption::new(Some(self.lease_age_max), false)
+                .with_wait_timeout(Duration::ZERO);
+            match self.check(option).await {
+                Ok(index) => self.release_at(index, requests, ReadLevel::Lease),
+                Err(Refusal::Stale) => {
+                    for request in requests {
+                        if leader.send(request).await.is_err() {
+                            return;
+                        }
+                    }
+                }
+                Err(Refusal::Error(error)) => refuse(requests, &error),
+            }
+        }
+    }
+
+    /// Asks the core. The index that must be applied before a view may be used.
+    async fn check(&self, option: LinearizerOption) -> Result<u64, Refusal> {
+        match self.raft.get_read_linearizer(option).await {
+            Ok(linearizer) => Ok(linearizer.read_log_id().index()),
+            Err(RaftError::APIError(LinearizableReadError::QuorumNotEnough(_))) => {
+                Err(Refusal::Stale)
+            }
+            Err(RaftError::APIError(LinearizableReadError::ForwardToLeader(forward))) => Err(
+                Refusal::Error(ReadError::NotLeader(batcher::leader(forward))),
+            ),
+            Err(RaftError::Fatal(fatal)) => {
+                Err(Refusal::Error(ReadError::NotReady(fatal.to_string())))
+            }
+        }
+    }
+
+    /// Lets `requests` go once `index` is applied. Whatever is applied was committed, so the index is enough.
+    fn release_at(&self, index: u64, requests: Vec<Request>, effective: ReadLevel) {
+        let is_applied =
+            move |applied: &Option<LogId>| applied.is_some_and(|applied| applied.index >= index);
+        if is_applied(&self.applied.borrow()) {
+            return release(requests, effective);
+        }
+        let mut applied = self.applied.clone();
+        tokio::spawn(async move {
+            match applied.wait_for(is_applied).await {
+                Ok(_) => release(requests, effective),
+                Err(_) => refuse(
+                    requests,
+                    &ReadError::NotReady("this node is stopping".to_owned()),
+                ),
+            }
+        });
+    }
+}
+
+/// Everything that waits now, at least one; `None` once nobody can ask any more.
+async fn next(queue: &mut mpsc::Receiver<Request>) -> Option<Vec<Request>> {
+    loop {
+        let mut requests = vec![queue.recv().await?];
+        while let Ok(request) = queue.try_recv() {
+            requests.push(request);
+        }
+        requests.retain(|request| !request.answer.is_closed());
+        if !requests.is_empty() {
+            return Some(requests);
+        }
+    }
+}
+
+fn release(requests: Vec<Request>, effective: ReadLevel) {
+    for request in requests {
+        let permit = Permit {
+            effective,
+            staleness: Some(Duration::ZERO),
+        };
+        // Who asked may have given up.
+        let _ = request.answer.send(Ok(permit));
+    }
+}
+
+fn refuse(requests: Vec<Request>, error: &ReadError) {
+    for request in requests {
+        let _ = request.answer.send(Err(error.clone()));
+    }
+}

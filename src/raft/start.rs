@@ -1,0 +1,258 @@
+//! Putting a node together, and the order in which that happens.
+//!
+//! Log and state are open; the core recovers from them (it re-applies what was committed) and is built without running.
+//! Everything that must be there when it runs is made: the peers' way to it, the batcher, the barriers, the watchdogs.
+//! Then it runs, with elections off until the vote gate is open.
+
+use std::path::PathBuf;
+use std::sync::{Arc, OnceLock};
+
+use anyhow::Context;
+use openraft::network::{NetSnapshot, RaftNetworkFactory};
+use openraft::{Config, StorageHelper};
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use super::batcher::Batcher;
+use super::client::{Client, Node};
+use super::context::PeerContext;
+use super::flush_gate::FlushGate;
+use super::form::{Former, UnaryCall};
+use super::hand_over::HandOver;
+use super::log_store::LogStore;
+use super::state_machine::StateMachine;
+use super::status::{LastContact, StatusSource};
+use super::types::{Raft, SnapshotData, Types};
+use super::watchdog::{FaultAction, Faults};
+use super::{Gate, Member, Options, VOTE_GATE_FACTOR, config, read, status, watchdog};
+use crate::storage::identity::DataDir;
+use crate::storage::log::Log;
+use crate::storage::state::State;
+
+/// What a node is put together from.
+pub(super) struct Parts {
+    pub(super) dir: Arc<DataDir>,
+    pub(super) log: Log,
+    pub(super) state: State,
+    pub(super) options: Options,
+    pub(super) me: Member,
+    /// Reaches other nodes before there is a cluster.
+    pub(super) call: UnaryCall,
+    /// What to do when the node cannot go on.
+    pub(super) on_fault: FaultAction,
+    /// When the process started, or later.
+    pub(super) started: Instant,
+    pub(super) guards: Guards,
+}
+
+/// The guards of this module against what openraft or a crash could do. All on, except in tests that show what they
+/// prevent.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Guards {
+    /// A leader that restarted does not lead on without an election.
+    pub(super) no_leader_restore: bool,
+    /// See [`super::gate`].
+    pub(super) vote_gate: bool,
+    /// See [`super::flush_gate`].
+    pub(super) flush_gate: bool,
+}
+
+impl Guards {
+    pub(super) const ALL: Guards = Guards {
+        no_leader_restore: true,
+        vote_gate: true,
+        flush_gate: true,
+    };
+}
+
+/// Starts a node whose peers are reached through what `network` makes.
+pub(super) async fn start<N>(
+    parts: Parts,
+    network: impl FnOnce(Arc<PeerContext>) -> N,
+) -> anyhow::Result<(Client, Arc<PeerContext>)>
+where
+    N: RaftNetworkFactory<Types>,
+    N::Network: NetSnapshot<Types, SnapshotData = SnapshotData>,
+{
+    let log_store = LogStore::new(parts.log.clone(), parts.state.clone());
+    let machine = machine(&parts)?;
+    let gate = gate(&parts, log_store.clone(), machine.clone()).await?;
+    let context = Arc::new(PeerContext {
+        dir: parts.dir.clone(),
+        me: parts.me.clone(),
+        gate,
+        options: parts.options.clone(),
+        raft: OnceLock::new(),
+        pristine: pristine(&parts.log),
+    });
+    let applied = machine.watch_applied();
+    let raft = Raft::build(
+        parts.dir.identity().node_id,
+        Arc::new(checked_config(&parts)?),
+        network(context.clone()),
+        log_store,
+        machine,
+    )
+    .await
+    .context("consensus cannot recover from the log and the state")?;
+    let set = context.raft.set(raft.clone());
+    assert!(set.is_ok(), "the context is new");
+    let client = assemble(parts, &context, raft, applied);
+    client.node.raft.run();
+    Ok((client, context))
+}
+
+fn machine(parts: &Parts) -> anyhow::Result<StateMachine> {
+    let flushed = match parts.guards.flush_gate {
+        true => FlushGate::of(&parts.log),
+        #[cfg(test)]
+        false => FlushGate::off(),
+        #[cfg(not(test))]
+        false => unreachable!("guards are only ever off in tests"),
+    };
+    // Beside the state, on its file system: a checkpoint is made of hard links.
+    let dir: PathBuf = parts.dir.state_dir().with_file_name("snapshots");
+    StateMachine::new(parts.state.clone(), flushed, dir.clone())
+        .with_context(|| format!("{} cannot be emptied", dir.display()))
+}
+
+fn checked_config(parts: &Parts) -> anyhow::Result<Config> {
+    let mut config = config::build(&parts.options)?;
+    if cfg!(test) && !parts.guards.no_leader_restore {
+        config.enable_leader_restore = Some(true);
+        return Ok(config);
+    }
+    assert_eq!(
+        config.enable_leader_restore,
+        Some(false),
+        "a restarted leader must not lead on without an election: it would hand out log ids twice"
+    );
+    Ok(config)
+}
+
+/// Whether the log holds nothing at all.
+fn pristine(log: &Log) -> Box<dyn Fn() -> bool + Send + Sync> {
+    let log = log.clone();
+    Box::new(move || {
+        let state = log.state();
+        state.vote.is_none() && state.last.is_none()
+    })
+}
+
+/// The vote gate: closed after a restart, unless the node promised nothing or nobody else has a vote.
+async fn gate(
+    parts: &Parts,
+    mut log_store: LogStore,
+    mut machine: StateMachine,
+) -> anyhow::Result<Gate> {
+    if parts.log.state().vote.is_none() || !parts.guards.vote_gate {
+        return Ok(Gate::open());
+    }
+    let membership = StorageHelper::new(&mut log_store, &mut machine)
+        .get_membership()
+        .await
+        .context("the last membership cannot be read")?;
+    let me = parts.dir.identity().node_id;
+    if membership.effective().voter_ids().eq([me]) {
+        return Ok(Gate::open());
+    }
+    let wait = config::lease(&parts.options).mul_f64(VOTE_GATE_FACTOR);
+    Ok(Gate::closed_for(parts.started, wait))
+}
+
+/// Makes the tasks and the handle.
+fn assemble(
+    parts: Parts,
+    context: &Arc<PeerContext>,
+    raft: Raft,
+    applied: watch::Receiver<Option<crate::storage::LogId>>,
+) -> Client {
+    let Parts {
+        dir,
+        log,
+        state,
+        options,
+        call,
+        on_fault,
+        ..
+    } = parts;
+    let faults = Faults::new(on_fault);
+    let (recovered_now, recovered) = watch::channel(false);
+    let (batcher, batching) = Batcher::new(raft.clone(), log.clone(), &options);
+    let (barriers, reading) = read::new(raft.clone(), applied, recovered.clone(), &options);
+    let hand_over = HandOver::new(raft.clone(), &options);
+    let contact = LastContact::default();
+    watch_over(&faults, &raft, &log, &batcher, &hand_over, &options);
+    faults.supervise("batching", batching.run());
+    faults.supervise("reading", reading);
+    faults.supervise(
+        "contact",
+        status::watch_contact(raft.clone(), contact.clone(), options),
+    );
+    tokio::spawn(open_gate(raft.clone(), context.gate));
+    tokio::spawn(recover(raft.clone(), recovered_now));
+    let status = StatusSource {
+        raft: raft.clone(),
+        dir,
+        state: state.clone(),
+        recovered,
+        contact,
+        faults: faults.clone(),
+    };
+    let node = Node {
+        server: raft.server_metrics(),
+        log,
+        state,
+        batcher,
+        barriers,
+        former: Former::new(context.clone(), raft.clone(), call),
+        hand_over,
+        status,
+        faults,
+        raft,
+    };
+    Client {
+        node: Arc::new(node),
+    }
+}
+
+fn watch_over(
+    faults: &Faults,
+    raft: &Raft,
+    log: &Log,
+    batcher: &Batcher,
+    hand_over: &HandOver,
+    options: &Options,
+) {
+    faults.supervise(
+        "core watching",
+        watchdog::watch_core(raft.clone(), faults.clone()),
+    );
+    faults.supervise(
+        "log watching",
+        watchdog::watch_log(log.clone(), faults.clone()),
+    );
+    let disk = watchdog::watch_disk(
+        log.clone(),
+        batcher.clone(),
+        hand_over.clone(),
+        options.clone(),
+        faults.clone(),
+    );
+    faults.supervise("disk watching", disk);
+}
+
+/// Lets this node stand for election once the gate is open.
+async fn open_gate(raft: Raft, gate: Gate) {
+    gate.opened().await;
+    raft.runtime_config().elect(true);
+}
+
+/// Lets reads be served once what was committed before the start is applied. Never, if the core stops before.
+async fn recover(raft: Raft, recovered: watch::Sender<bool>) {
+    if raft.wait_for_recovery(None).await.is_ok() {
+        recovered.send_replace(true);
+    }
+    // Readers look at the value for as long as the node lives.
+    recovered.closed().await;
+}

@@ -1,0 +1,137 @@
+//! This node's view of itself and the cluster, from what the core publishes: taking it costs the core nothing.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use openraft::async_runtime::WatchReceiver;
+use openraft::{Instant as _, RaftMetrics, ServerState};
+use tokio::sync::watch;
+
+use super::types::{Raft, Types};
+use super::watchdog::Faults;
+use super::{Member, MemberStatus, Options, Role, Status};
+use crate::storage::identity::DataDir;
+use crate::storage::state::State;
+
+/// When a leader was last heard of; clones share it.
+#[derive(Clone, Default)]
+pub(super) struct LastContact(Arc<Mutex<Option<Instant>>>);
+
+/// What a status is made of.
+#[derive(Clone)]
+pub(super) struct StatusSource {
+    pub(super) raft: Raft,
+    pub(super) dir: Arc<DataDir>,
+    pub(super) state: State,
+    pub(super) recovered: watch::Receiver<bool>,
+    pub(super) contact: LastContact,
+    pub(super) faults: Faults,
+}
+
+impl LastContact {
+    fn get(&self) -> Option<Duration> {
+        let contact = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        contact.map(|contact| contact.elapsed())
+    }
+
+    fn set(&self, contact: Instant) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(contact);
+    }
+}
+
+/// Notes when the leader's vote was last renewed: the core keeps that and publishes it nowhere. At start it claims to have
+/// been renewed just then; that is not a contact.
+pub(super) async fn watch_contact(raft: Raft, contact: LastContact, options: Options) {
+    let mut ticks = tokio::time::interval(options.heartbeat);
+    let mut before = None;
+    loop {
+        ticks.tick().await;
+        let heard = raft
+            .with_raft_state(|state| (state.vote_ref().committed, state.vote_last_modified()))
+            .await;
+        let Ok((is_leaders, renewed)) = heard else {
+            return std::future::pending().await;
+        };
+        let is_news = before.is_some() && before != Some(renewed);
+        if let (true, true, Some(renewed)) = (is_leaders, is_news, renewed) {
+            contact.set(Instant::now() - renewed.elapsed());
+        }
+        before = Some(renewed);
+    }
+}
+
+impl StatusSource {
+    /// See [`super::Client::status`].
+    pub(super) fn take(&self) -> Status {
+        // Cloned out at once: the core waits for whoever holds it.
+        let metrics = self.raft.metrics().borrow_watched().clone();
+        let identity = self.dir.identity();
+        let role = role(&metrics);
+        let leads = role == Role::Leader;
+        let applied = self.state.applied().log_id.map(|applied| applied.index);
+        Status {
+            node: identity.node_id,
+            cluster_id: identity.cluster_id,
+            role,
+            leader: leader(&metrics),
+            term: metrics.current_term,
+            last_log_index: metrics.last_log_index,
+            committed_index: metrics.local_committed.as_ref().map(|id| id.index),
+            applied_index: applied,
+            quorum_ack_age: metrics
+                .last_quorum_acked
+                .as_ref()
+                .filter(|_| leads)
+                .map(|acked| acked.elapsed()),
+            last_contact: if leads {
+                Some(Duration::ZERO)
+            } else {
+                self.contact.get()
+            },
+            recovered: *self.recovered.borrow(),
+            members: members(&metrics),
+            fault: self.faults.get(),
+        }
+    }
+}
+
+fn role(metrics: &RaftMetrics<Types>) -> Role {
+    match metrics.state {
+        ServerState::Leader => Role::Leader,
+        ServerState::Follower => Role::Follower,
+        ServerState::Candidate => Role::Candidate,
+        ServerState::Learner => Role::Learner,
+        ServerState::Shutdown => Role::Stopped,
+    }
+}
+
+/// The leader that `metrics` name, with its addresses.
+pub(super) fn leader(metrics: &RaftMetrics<Types>) -> Option<(u64, Member)> {
+    let id = metrics.current_leader?;
+    let member = metrics.membership_config.get_node(&id)?;
+    Some((id, member.clone()))
+}
+
+fn members(metrics: &RaftMetrics<Types>) -> Vec<MemberStatus> {
+    let stored = &metrics.membership_config;
+    let is_voter = |id: u64| stored.voter_ids().any(|voter| voter == id);
+    let matched = |id: u64| {
+        if id == metrics.id && metrics.state == ServerState::Leader {
+            return metrics.last_log_index;
+        }
+        let replication = metrics.replication.as_ref()?;
+        Some(replication.get(&id)?.as_ref()?.index)
+    };
+    let last_ack = |id: u64| {
+        let heartbeat = metrics.heartbeat.as_ref()?;
+        Some(heartbeat.get(&id)?.as_ref()?.elapsed())
+    };
+    let status = |(id, member): (&u64, &Member)| MemberStatus {
+        id: *id,
+        member: member.clone(),
+        voter: is_voter(*id),
+        matched: matched(*id),
+        last_ack: last_ack(*id),
+    };
+    stored.nodes().map(status).collect()
+}

@@ -1,0 +1,12 @@
+//! Three nodes in one process: what must hold when disks hang, wires break and nodes restart.
+
+mod cluster;
+mod disk;
+mod net;
+
+mod forming;
+mod reads;
+mod safety;
+mod storage;
+mod watching;
+mod writes;

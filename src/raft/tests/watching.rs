@@ -1,0 +1,147 @@
+//! Disks that hang or fail, and late completions.
+
+use std::time::Duration;
+
+use super::cluster::{Cluster, eventually, fast, put, soon, until};
+use crate::raft::start::Guards;
+use crate::raft::{Options, WriteError};
+
+/// Long times before a hung disk is acted upon.
+fn patient() -> Options {
+    Options {
+        election_min: Duration::from_secs(10),
+        election_max: Duration::from_secs(20),
+        quorum_loss_probe: Duration::from_secs(40),
+        flush_abort: Duration::from_secs(60),
+        ..fast()
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn late_completions_hold_back_answers_and_nothing_else() {
+    let cluster = Cluster::formed_with(3, patient(), Guards::ALL).await;
+    let term = cluster.client(1).status().term;
+    let hung = cluster.nodes[&1].disk.hang();
+    let writes: Vec<_> = (0..50)
+        .map(|number| tokio::spawn(put(cluster.client(1), &format!("k{number}"), "1", soon())))
+        .collect();
+    eventually("the others have applied some", || {
+        [2, 3]
+            .iter()
+            .all(|id| cluster.nodes[id].get("k0").is_some())
+    })
+    .await;
+    // The core does not wait for the disk: heartbeats are acknowledged all the while.
+    let mut acknowledged = 0;
+    let mut before = Duration::MAX;
+    eventually("ten heartbeats are acknowledged", || {
+        let age = cluster.client(1).status().quorum_ack_age.unwrap();
+        acknowledged += u32::from(age < before);
+        before = age;
+        acknowledged > 10
+    })
+    .await;
+    assert!(
+        writes.iter().all(|write| !write.is_finished()),
+        "answered before it was on the disk"
+    );
+    assert_eq!(
+        cluster.nodes[&1].get("k0"),
+        None,
+        "applied before it was on the disk"
+    );
+    drop(hung);
+    for write in writes {
+        write.await.unwrap().unwrap();
+    }
+    assert_eq!(
+        cluster.client(1).status().term,
+        term,
+        "nobody stood for election"
+    );
+    cluster.converge().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_follower_whose_disk_hangs_does_not_stop_the_others() {
+    let cluster = Cluster::formed_with(3, patient(), Guards::ALL).await;
+    let hung = cluster.nodes[&3].disk.hang();
+    for number in 0..20 {
+        cluster.put(1, &format!("k{number}"), "1").await;
+    }
+    assert_eq!(cluster.nodes[&3].get("k19"), None);
+    drop(hung);
+    cluster.converge().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_leader_whose_disk_hangs_refuses_writes_and_hands_over() {
+    let cluster = Cluster::formed().await;
+    let hung = cluster.nodes[&1].disk.hang();
+    let stuck = tokio::spawn(put(cluster.client(1), "stuck", "1", soon()));
+    let leader = until("another leader", || {
+        [2, 3].into_iter().find(|id| cluster.nodes[id].is_leader())
+    })
+    .await;
+    let node = &cluster.client(1).node;
+    let refused = node.batcher.enter(vec![0; 64]).map(drop).unwrap_err();
+    assert!(matches!(refused, WriteError::NotReady(_)), "{refused:?}");
+    while put(cluster.client(leader), "on", "1", soon())
+        .await
+        .is_err()
+    {}
+    drop(hung);
+    // It was committed by the others before the disk answered: told so, or told that it is not known.
+    match stuck.await.unwrap() {
+        Ok(_) | Err(WriteError::Unknown(_)) => {}
+        Err(other) => panic!("{other:?}"),
+    }
+    cluster.converge().await;
+    assert!(cluster.faults().is_empty());
+    eventually("it takes writes again", || {
+        node.batcher.enter(vec![0; 64]).is_ok()
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_disk_that_hangs_for_too_long_stops_the_node() {
+    let options = Options {
+        flush_abort: Duration::from_millis(700),
+        ..fast()
+    };
+    let cluster = Cluster::formed_with(3, options, Guards::ALL).await;
+    let hung = cluster.nodes[&2].disk.hang();
+    cluster.put(1, "a", "1").await;
+    eventually("node 2 gives up", || {
+        !cluster.nodes[&2].faults.lock().unwrap().is_empty()
+    })
+    .await;
+    let fault = cluster.client(2).status().fault.unwrap();
+    assert!(fault.contains("has not finished a write"), "{fault}");
+    assert!(put(cluster.client(2), "b", "1", soon()).await.is_err());
+    drop(hung);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_failed_sync_stops_the_node_at_once() {
+    let cluster = Cluster::formed().await;
+    let model = &cluster.nodes[&1].disk.model;
+    model.fail_at(model.operations());
+    let outcome = put(cluster.client(1), "a", "1", soon()).await;
+    assert!(
+        matches!(outcome, Err(WriteError::Unknown(_))),
+        "{outcome:?}"
+    );
+    eventually("the fault is reported", || {
+        !cluster.nodes[&1].faults.lock().unwrap().is_empty()
+    })
+    .await;
+    assert!(cluster.client(1).status().fault.is_some());
+    assert_eq!(cluster.nodes[&1].faults.lock().unwrap().len(), 1, "once");
+    let leader = until("another leader", || {
+        [2, 3].into_iter().find(|id| cluster.nodes[id].is_leader())
+    })
+    .await;
+    while put(cluster.client(leader), "b", "1", soon()).await.is_err() {}
+}

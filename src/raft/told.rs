@@ -1,0 +1,183 @@
+//! What the layers above are told: members, permits, outcomes of writes, status.
+
+use std::time::Duration;
+
+use crate::machine::Reply;
+use crate::storage::LogId;
+
+/// A member of the cluster: how to reach it.
+#[derive(
+    Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize,
+)]
+pub struct Member {
+    /// `host:port` of its peer listener.
+    pub peer_addr: String,
+    /// Base URL of its client listener, such as `http://127.0.0.1:7001`.
+    pub client_url: String,
+}
+
+/// How fresh a read must be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReadLevel {
+    /// Linearizable: a quorum confirmed the leader after the request arrived.
+    Leader,
+    /// Linearizable while clocks drift less than 20 %: no round trip, only on a leader with a fresh lease.
+    Lease,
+    /// This node's state now, possibly stale.
+    Follower,
+}
+
+/// Leave to read: the view may be used from now on.
+#[derive(Clone, Copy, Debug)]
+pub struct Permit {
+    /// The level reached: what was asked for, or a stronger one.
+    pub effective: ReadLevel,
+    /// Proven bound on the age of what will be read; `None` if unknown.
+    pub staleness: Option<Duration>,
+}
+
+/// A committed and applied command.
+#[derive(Clone, Debug)]
+pub struct Written {
+    /// The entry it was part of.
+    pub log_id: LogId,
+    /// Its position among the entry's commands.
+    pub command: u32,
+    /// What the machine answered.
+    pub reply: Reply,
+}
+
+/// Why a write has no reply, and so what the caller may assume.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum WriteError {
+    /// Certainly not applied: this node does not lead. The leader, if known.
+    #[error("this node does not lead")]
+    NotLeader(Option<(u64, Member)>),
+    /// Certainly not applied: too much is waiting.
+    #[error("too many writes are waiting: {limit}")]
+    Overloaded {
+        /// Which limit was reached, with its setting's name and value.
+        limit: String,
+    },
+    /// Certainly not applied: the deadline passed before it was proposed.
+    #[error("the deadline passed before the command was proposed")]
+    Expired,
+    /// Certainly not applied: the node is stopping, not a member yet, or refuses proposals (its disk hangs).
+    #[error("not ready: {0}")]
+    NotReady(String),
+    /// Certainly not applied: the command is larger than an entry may be.
+    #[error("the command needs {len} bytes, an entry may have {max}")]
+    TooLarge {
+        /// Bytes needed.
+        len: usize,
+        /// Bytes allowed.
+        max: usize,
+    },
+    /// Proposed, and its fate is not known: it may be applied, now or later, or never.
+    #[error("outcome unknown: {0}")]
+    Unknown(String),
+}
+
+/// Why a read was not permitted.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum ReadError {
+    /// This node does not lead. The leader, if known.
+    #[error("this node does not lead")]
+    NotLeader(Option<(u64, Member)>),
+    /// It leads but no quorum confirmed it in time.
+    #[error("no quorum confirmed this leader before the deadline")]
+    Timeout,
+    /// The node is still recovering or stopping.
+    #[error("not ready: {0}")]
+    NotReady(String),
+}
+
+/// What part a node plays.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// Leads.
+    Leader,
+    /// Follows, with a vote.
+    Follower,
+    /// Stands for election.
+    Candidate,
+    /// Follows, without a vote.
+    Learner,
+    /// Core stopped.
+    Stopped,
+}
+
+/// A member as this node sees it.
+#[derive(Clone, Debug)]
+pub struct MemberStatus {
+    /// Node id.
+    pub id: u64,
+    /// How to reach it.
+    pub member: Member,
+    /// Has a vote.
+    pub voter: bool,
+    /// On the leader: last index known to be on its disk.
+    pub matched: Option<u64>,
+    /// On the leader: time since it last acknowledged anything.
+    pub last_ack: Option<Duration>,
+}
+
+/// This node's view of itself and the cluster; cheap to take.
+#[derive(Clone, Debug)]
+pub struct Status {
+    /// Node id.
+    pub node: u64,
+    /// Cluster id, once one is formed.
+    pub cluster_id: Option<String>,
+    /// Its part.
+    pub role: Role,
+    /// The leader it knows.
+    pub leader: Option<(u64, Member)>,
+    /// Its term.
+    pub term: u64,
+    /// Last index in its log.
+    pub last_log_index: Option<u64>,
+    /// Last index it knows to be committed.
+    pub committed_index: Option<u64>,
+    /// Last index it applied.
+    pub applied_index: Option<u64>,
+    /// On a leader: time since a quorum last acknowledged it.
+    pub quorum_ack_age: Option<Duration>,
+    /// Time since a leader was last heard of (zero on a leader); `None` if never.
+    pub last_contact: Option<Duration>,
+    /// Everything that was committed before the start is applied: reads may be served.
+    pub recovered: bool,
+    /// Members, voters and learners, by id.
+    pub members: Vec<MemberStatus>,
+    /// Set when the node cannot go on.
+    pub fault: Option<String>,
+}
+
+/// What forming the cluster did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Initialized {
+    /// Formed now.
+    Formed,
+    /// Was formed before with the same members.
+    Already,
+}
+
+/// Why a cluster was not formed.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum InitError {
+    /// Formed before, with other members.
+    #[error("this node belongs to a cluster already: {0}")]
+    AlreadyInitialized(String),
+    /// A listed member cannot be reached or answers as another node.
+    #[error("{0}")]
+    PeerUnreachable(String),
+    /// A listed member belongs to another cluster.
+    #[error("{0}")]
+    PeerInOtherCluster(String),
+    /// The list is wrong: empty, this node is missing, duplicate addresses.
+    #[error("{0}")]
+    Invalid(String),
+    /// The node failed.
+    #[error("{0}")]
+    Failed(String),
+}

@@ -1,0 +1,96 @@
+//! Answers: 16 bytes (protocol version u32, status u8, reserved 3, sequence number u64) and what the status says.
+
+use bytes::Bytes;
+
+use super::{Cursor, PROTOCOL, Segments, WireError};
+use crate::storage::{LogId, Vote};
+
+/// Longest reason given for a refusal, in bytes.
+const REASON_LEN_MAX: usize = 512;
+
+/// What the receiver made of one request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Answer {
+    /// An append was accepted and is on the receiver's disk up to here.
+    Matched(Option<LogId>),
+    /// The receiver's log does not have this entry, the one before an append's first. Ends a stream.
+    Conflict(Option<LogId>),
+    /// The receiver knows a newer leader. Ends a stream.
+    HigherVote(Vote),
+    /// The request was not acted on, and why. Ends a stream.
+    Refused(String),
+    /// The answer to a vote, a pre-vote or a transfer: [`super::rare`].
+    Rare(Bytes),
+}
+
+impl Answer {
+    /// Appends the answer to the request numbered `seq` to `out`.
+    pub(crate) fn encode(self, seq: u64, out: &mut Segments) {
+        out.put_u32(PROTOCOL);
+        let status = match self {
+            Answer::Matched(_) => 0,
+            Answer::Conflict(_) => 1,
+            Answer::HigherVote(_) => 2,
+            Answer::Refused(_) => 3,
+            Answer::Rare(_) => 4,
+        };
+        out.put_u8(status);
+        out.put(&[0; 3]);
+        out.put_u64(seq);
+        match self {
+            Answer::Matched(id) | Answer::Conflict(id) => {
+                out.put_u8(u8::from(id.is_some()));
+                out.put_log_id(id.unwrap_or_default());
+            }
+            Answer::HigherVote(vote) => {
+                out.put_u8(u8::from(vote.committed));
+                out.put_u64(vote.term);
+                out.put_u64(vote.node);
+            }
+            Answer::Refused(reason) => {
+                out.put(&reason.as_bytes()[..reason.len().min(REASON_LEN_MAX)]);
+            }
+            Answer::Rare(body) => out.put_body(body),
+        }
+    }
+
+    /// Reads an answer and the number of the request it belongs to.
+    pub(crate) fn decode(message: Bytes) -> Result<(u64, Answer), WireError> {
+        let mut cursor = Cursor::new(message);
+        let version = cursor.u32()?;
+        if version != PROTOCOL {
+            return Err(WireError::Version(version));
+        }
+        let status = cursor.u8()?;
+        cursor.zeros(3)?;
+        let seq = cursor.u64()?;
+        let answer = match status {
+            0 => Answer::Matched(decode_place(&mut cursor)?),
+            1 => Answer::Conflict(decode_place(&mut cursor)?),
+            2 => Answer::HigherVote(decode_vote(&mut cursor)?),
+            3 => {
+                let reason = cursor.take_rest();
+                let reason = &reason[..reason.len().min(REASON_LEN_MAX)];
+                Answer::Refused(String::from_utf8_lossy(reason).into_owned())
+            }
+            4 => Answer::Rare(cursor.take_rest()),
+            other => return Err(WireError::malformed(format!("unknown status {other}"))),
+        };
+        cursor.end()?;
+        Ok((seq, answer))
+    }
+}
+
+fn decode_place(cursor: &mut Cursor) -> Result<Option<LogId>, WireError> {
+    let present = cursor.flag()?;
+    cursor.maybe_log_id(present)
+}
+
+fn decode_vote(cursor: &mut Cursor) -> Result<Vote, WireError> {
+    let committed = cursor.flag()?;
+    Ok(Vote {
+        term: cursor.u64()?,
+        node: cursor.u64()?,
+        committed,
+    })
+}
