@@ -127,7 +127,7 @@ up() {
   # Forming a cluster that is formed already does nothing.
   "$(binary)" init --endpoint "$(client_url 1)" "${members[@]}" >/dev/null
   for ((node = 1; node <= nodes; node++)); do wait_ready "$node"; done
-  say "$nodes nodes are ready: $(for ((node = 1; node <= nodes; node++)); do printf ' %s' "$(client_url "$node")"; done)"
+  say "$nodes nodes are ready:$(for ((node = 1; node <= nodes; node++)); do printf ' %s' "$(client_url "$node")"; done)"
 }
 
 each_node() {

@@ -1,0 +1,16 @@
+//! The HTTP API over real nodes in this process: every endpoint, every error that can be brought about, every header.
+
+#[path = "api/cluster.rs"]
+mod cluster;
+#[path = "api/headers.rs"]
+mod headers;
+#[path = "api/kv.rs"]
+mod kv;
+#[path = "api/ledger.rs"]
+mod ledger;
+#[path = "api/nodes.rs"]
+mod nodes;
+#[path = "api/problems.rs"]
+mod problems;
+#[path = "api/stop.rs"]
+mod stop;
