@@ -83,15 +83,24 @@ wait_ready() {
   running "$1" || give_up "$1" "stopped"
 }
 
-stop_node() {
+# Asks node N to stop in good order, once: a second SIGTERM would stop it at once.
+tell_node() {
   local pid
   pid=$(pid_of "$1") || return 0
   kill -CONT "$pid"
   kill -TERM "$pid"
+}
+
+await_node() {
   if ! wait_until "$STOP_SECONDS" stopped "$1"; then
     say "node $1 did not stop within $STOP_SECONDS s, killing it"
     kill_node "$1"
   fi
+}
+
+stop_node() {
+  tell_node "$1"
+  await_node "$1"
 }
 
 kill_node() {
@@ -138,12 +147,8 @@ each_node() {
 
 # Tells the nodes of their end all at once, then waits: one after the other, each would hand leadership to the next.
 down() {
-  local node nodes pid
-  nodes=$(size)
-  for ((node = 1; node <= nodes; node++)); do
-    if pid=$(pid_of "$node"); then kill -CONT "$pid" && kill -TERM "$pid"; fi
-  done
-  each_node stop_node
+  each_node tell_node
+  each_node await_node
 }
 
 state_of() {
