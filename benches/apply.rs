@@ -354,6 +354,10 @@ fn report(args: &Args, run: &Run) -> Vec<(&'static str, f64)> {
     let mut sorted = run.took.clone();
     sorted.sort_unstable();
     let ms = |part: f64| {
+        #[expect(
+            clippy::cast_possible_truncation,
+            reason = "a part of a length is a length"
+        )]
         let at = (sorted.len() as f64 * part) as usize;
         sorted[at.min(sorted.len() - 1)].as_secs_f64() * 1e3
     };

@@ -14,6 +14,6 @@ shellcheck --external-sources scripts/*.sh .ci/run
 say "check: lints"
 cargo clippy --release --quiet --all-targets --locked -- --deny warnings
 say "check: documentation"
-RUSTDOCFLAGS="--deny warnings" cargo doc --release --quiet --no-deps --locked
+RUSTDOCFLAGS="--deny warnings" cargo doc --document-private-items --release --quiet --no-deps --locked
 say "check: layers"
 cargo test --release --quiet --locked --test tidy

@@ -1,5 +1,10 @@
 //! The HTTP API over real nodes in this process: every endpoint, every error that can be brought about, every header.
 
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test that meets the unexpected is to fail"
+)]
+
 #[path = "api/cluster.rs"]
 mod cluster;
 #[path = "api/headers.rs"]

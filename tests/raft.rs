@@ -1,5 +1,10 @@
 //! Three whole nodes of one process over real sockets and real disks, as the binary puts them together.
 
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test that meets the unexpected is to fail"
+)]
+
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;

@@ -25,6 +25,8 @@ use crate::raft::{Role, Status};
 
 /// Longest wait for the body of a request.
 const BODY_TIMEOUT: Duration = Duration::from_secs(30);
+/// Most that is read and dropped of a body that is too large, in bytes (16 MiB).
+const DISCARD_LEN_MAX: usize = 16 << 20;
 /// Longest request id taken over from a client, in bytes.
 const REQUEST_ID_LEN_MAX: usize = 128;
 
@@ -203,6 +205,8 @@ where
     }
     let announced = body.size_hint().lower();
     if announced > limit as u64 {
+        let mut body = std::pin::pin!(body);
+        let _ = tokio::time::timeout(BODY_TIMEOUT, discard(body.as_mut())).await;
         return Err(body_too_large(announced, limit));
     }
     let announced = usize::try_from(announced).expect("checked against a usize above");
@@ -237,6 +241,7 @@ where
         };
         let have = first.len() + all.len() + data.len();
         if have > limit {
+            discard(body.as_mut()).await;
             return Err(body_too_large(have as u64, limit));
         }
         if first.is_empty() && all.is_empty() {
@@ -250,6 +255,21 @@ where
         all.extend_from_slice(&data);
     }
     Ok(if all.is_empty() { first } else { all.freeze() })
+}
+
+/// Reads and drops what is left of a body that is too large, within reason: a client that is still writing when its
+/// connection is closed sees a reset, and never the answer that names the limit.
+async fn discard<B>(mut body: std::pin::Pin<&mut B>)
+where
+    B: HttpBody<Data = Bytes>,
+{
+    let mut dropped = 0;
+    while dropped < DISCARD_LEN_MAX {
+        match body.frame().await {
+            Some(Ok(frame)) => dropped += frame.data_ref().map_or(0, Bytes::len),
+            Some(Err(_)) | None => return,
+        }
+    }
 }
 
 fn body_too_large(have: u64, limit: usize) -> ApiError {

@@ -25,7 +25,7 @@
 //!
 //! # How a request passes through
 //! [`listener`] accepts, [`edge`] reads the whole body and gives the request an id, a handler of the resource's file decodes it
-//! ([`call`], [`json`]), calls [`raft::Client`](crate::raft::Client) once and encodes an [`answer`]. If the leader has to do it,
+//! ([`call`], [`json`]), calls [`crate::raft::Client`] once and encodes an [`answer`]. If the leader has to do it,
 //! the edge forwards the request there ([`pool`]), one hop and no further. Errors become problems ([`error`]) at the edge.
 
 pub mod listener;

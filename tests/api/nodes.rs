@@ -275,7 +275,10 @@ impl Nodes {
 impl Drop for Nodes {
     fn drop(&mut self) {
         if let Some(dir) = self.dir.take() {
-            println!("what the nodes wrote stays in {}", dir.keep().display());
+            #[expect(clippy::print_stdout, reason = "for whoever looks into the failure")]
+            {
+                println!("what the nodes wrote stays in {}", dir.keep().display());
+            }
             // Dropping a node that was not stopped takes its core away, which aborts the process and hides the failure.
             std::mem::forget(std::mem::take(&mut self.nodes));
         }

@@ -53,6 +53,10 @@ pub(super) struct Session<'s, C: Connect, S> {
     open_within: Duration,
 }
 
+#[expect(
+    clippy::large_enum_variant,
+    reason = "there is one a session, and it is not moved about"
+)]
 enum Phase<S, Io> {
     /// Nothing asked yet.
     New(S),

@@ -177,10 +177,18 @@ impl<SM: RaftStateMachine<Types>> Server<SM> {
     }
 }
 
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "the shape that map_err wants"
+)]
 fn malformed(error: WireError) -> PeerError {
     PeerError(error.to_string())
 }
 
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "the shape that map_err wants"
+)]
 pub(super) fn nonsense(error: WireError) -> Refusal {
     Refusal::new("malformed", error.to_string())
 }

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use super::{Segments, WireError};
+use super::WireError;
 use crate::storage::{LogId, Vote};
 
 /// Asks for a vote, or whether one would be given. The vote itself is the header's.
@@ -60,11 +60,6 @@ pub(crate) enum TransferGiven {
 /// The bytes of one of the types here or in `handshake`.
 pub(crate) fn encode<T: Serialize>(value: &T) -> Vec<u8> {
     postcard::to_stdvec(value).expect("plain data into memory")
-}
-
-/// Appends [`encode`]'s bytes to `out`.
-pub(crate) fn put<T: Serialize>(value: &T, out: &mut Segments) {
-    out.put(&encode(value));
 }
 
 /// Reads back [`encode`].

@@ -251,7 +251,7 @@ impl Log {
     }
 
     /// The last entry on this node's disk: starts at the recovered one, lowered by truncation, raised by flushes and
-    /// [`Log::raise_flushed`].
+    /// [`Log::raise_flushed`]. What `borrow` gives must not be held across a call of the log.
     pub fn flushed(&self) -> watch::Receiver<Option<LogId>> {
         self.shared().flushed()
     }

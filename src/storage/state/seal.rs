@@ -30,7 +30,7 @@ use super::recent::Recents;
 use super::stats::Counters;
 use crate::machine::Fault;
 
-pub(super) use filters::{Filters, load as load_filters};
+pub(super) use filters::{Filters, load as load_filters, stored_hashes};
 
 /// What one seal leaves for the next.
 #[derive(Debug, Default)]

@@ -2,9 +2,6 @@
 
 use super::*;
 
-/// The cluster id of every test cluster.
-pub(crate) const CLUSTER: &str = "00112233445566778899aabbccddeeff";
-
 /// What a connection does with bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Fault {

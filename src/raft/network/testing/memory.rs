@@ -2,9 +2,6 @@
 
 use super::*;
 
-/// The cluster id of every test cluster.
-pub(crate) const CLUSTER: &str = "00112233445566778899aabbccddeeff";
-
 /// A log in memory: what is appended is at once as good as on a disk.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct MemoryLog(pub(super) Arc<Mutex<MemoryLogState>>);

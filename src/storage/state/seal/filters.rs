@@ -138,29 +138,27 @@ pub(in super::super) fn load(db: &Db, sealed: &Sealed, sizes: Sizes) -> Result<F
     }
     let open = sealed.segments_full;
     if sealed.segment_ids > 0 {
-        // Hashes beyond the stamp are of a seal that a crash interrupted: it will add them again.
-        let bytes = parts(
-            db,
-            &hashes_key(open, 0, 0),
-            &hashes_key(open + 1, 0, 0),
-            |key| within(key, sealed),
-        )?;
+        let bytes = stored_hashes(db, sealed)?;
         let (hashes, rest) = bytes.as_chunks::<8>();
         if !rest.is_empty() || hashes.len() as u64 != sealed.segment_ids {
-            let what = format!(
-                "{} ids in segment {open}, not {}",
-                hashes.len(),
-                sealed.segment_ids
-            );
+            let (found, wanted) = (hashes.len(), sealed.segment_ids);
+            let what = format!("{found} ids in segment {open}, not {wanted}");
             return Err(db.damaged(Table::Filter, what));
         }
         let segment = Segment::new(sizes.capacity(index(open)));
-        hashes
-            .iter()
-            .for_each(|hash| segment.insert(u64::from_le_bytes(*hash)));
+        let hashes = hashes.iter().map(|hash| u64::from_le_bytes(*hash));
+        hashes.for_each(|hash| segment.insert(hash));
         filters.segments.push(Arc::new(segment));
     }
     Ok(filters)
+}
+
+/// The hashes in the segment being filled, as stored, in the order in which they were added. Those beyond the stamp are of a
+/// seal that a crash interrupted, which will add them again.
+pub(in super::super) fn stored_hashes(db: &Db, sealed: &Sealed) -> Result<Vec<u8>, Fault> {
+    let open = sealed.segments_full;
+    let (from, to) = (hashes_key(open, 0, 0), hashes_key(open + 1, 0, 0));
+    parts(db, &from, &to, |key| within(key, sealed))
 }
 
 /// Whether a row of hashes belongs to a finished seal.

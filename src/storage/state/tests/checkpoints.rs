@@ -137,7 +137,10 @@ fn a_checkpoint_that_cannot_be_opened_replaces_nothing() {
     let dump = state.dump().unwrap();
     assert!(state.install(&checkpoint).is_err());
     assert_eq!(state.dump().unwrap(), dump);
-    state.seal().unwrap();
+    state.close().unwrap();
+    drop(state);
+    let state = open(&dir.path().join("state"), tuning(false), None);
+    assert_eq!(state.dump().unwrap(), dump);
 }
 
 fn databases(root: &Path) -> BTreeSet<String> {

@@ -188,3 +188,72 @@ fn a_flush_is_over_when_everything_written_before_is_on_the_disk() {
         assert_eq!(state.applied().log_id, some.last().map(|entry| entry.id));
     }
 }
+
+/// What two threads tell each other at crash points.
+#[derive(Default)]
+struct Meeting {
+    reached: Mutex<std::collections::BTreeSet<&'static str>>,
+    more: std::sync::Condvar,
+}
+
+impl Meeting {
+    fn reach(&self, name: &'static str) {
+        self.reached.lock().unwrap().insert(name);
+        self.more.notify_all();
+    }
+
+    /// Waits until `name` is reached, at most half a second.
+    fn wait(&self, name: &'static str) {
+        let reached = self.reached.lock().unwrap();
+        let half_second = std::time::Duration::from_millis(500);
+        let missing =
+            |reached: &mut std::collections::BTreeSet<&'static str>| !reached.contains(name);
+        drop(self.more.wait_timeout_while(reached, half_second, missing));
+    }
+}
+
+#[test]
+fn a_page_of_balances_is_never_on_the_disk_before_the_journal_it_reflects() {
+    let dir = tempfile::tempdir().unwrap();
+    let root = dir.path().join("state");
+    let mut tuning = tuning(false);
+    (tuning.balances_every, tuning.seal_journal_bytes) = (1, u64::MAX);
+    let entries = Workload::new(19).entries(40);
+    let (before, after) = entries.split_at(30);
+    let meeting = Arc::new(Meeting::default());
+    let hook: Hook = {
+        let meeting = Arc::clone(&meeting);
+        Arc::new(move |name| {
+            meeting.reach(name);
+            match name {
+                // The seal waits until more was applied in memory, and copies that.
+                "seal:history" => meeting.wait("late apply:decided"),
+                // That is written only after the copy was, if the copy does not wait for it; half a second is its chance.
+                "apply:decided" if meeting.reached.lock().unwrap().contains("seal:begin") => {
+                    meeting.reach("late apply:decided");
+                    meeting.wait("balances:written");
+                }
+                "balances:written" => return Some(Crash::Keep),
+                _ => {}
+            }
+            None
+        })
+    };
+    let state = open(&root, tuning, Some(hook));
+    state.apply(before).unwrap();
+    let sealing = {
+        let state = state.clone();
+        std::thread::spawn(move || state.seal())
+    };
+    meeting.wait("seal:history");
+    let _ = state.apply(after);
+    assert!(sealing.join().unwrap().is_err(), "it crashed");
+    drop(state);
+    check_restart(
+        &root,
+        tuning,
+        &entries,
+        &memory(&entries).dump(),
+        "after the crash",
+    );
+}

@@ -25,6 +25,8 @@ pub(super) struct Rebuilt {
     pub(super) history: Vec<History>,
     /// Filters over sealed ids, each as large as the one stored.
     pub(super) segments: Vec<Segment>,
+    /// Over the hashes in the last of them, in the order of their ids' records.
+    pub(super) hashes: u64,
     /// Transfers that ought to be in the table of ids.
     pub(super) sealed_transfers: u64,
 }
@@ -73,6 +75,7 @@ pub(super) fn rebuild(
         keys: BTreeMap::new(),
         history: Vec::new(),
         segments: Vec::new(),
+        hashes: 0,
         sealed_transfers: 0,
     };
     let mut rebuild = Rebuild {
@@ -175,7 +178,7 @@ impl Rebuild<'_> {
                 return;
             };
             self.rebuilt.segments.push(Segment::new(next.capacity()));
-            self.segment_ids = 0;
+            (self.segment_ids, self.rebuilt.hashes) = (0, 0);
         }
         let hash = self.rebuilt.live.seed.hash(id.as_bytes());
         self.rebuilt
@@ -184,6 +187,7 @@ impl Rebuild<'_> {
             .expect("there is one with room")
             .insert(hash);
         self.segment_ids += 1;
+        self.rebuilt.hashes = chain(self.rebuilt.live.seed, self.rebuilt.hashes, hash);
     }
 
     /// Compares the fixed rows an entry asks for, and notes its keys.
@@ -224,6 +228,14 @@ impl Rebuild<'_> {
         }
         Ok(())
     }
+}
+
+/// A sequence of hashes, as much of it as tells it from another.
+pub(super) fn chain(seed: Seed, before: u64, hash: u64) -> u64 {
+    let mut bytes = [0; 16];
+    bytes[..8].copy_from_slice(&before.to_le_bytes());
+    bytes[8..].copy_from_slice(&hash.to_le_bytes());
+    seed.hash(&bytes)
 }
 
 /// The hash of a key's row.

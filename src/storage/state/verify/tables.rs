@@ -7,7 +7,7 @@ use super::super::layout::{
 use super::super::live::slot;
 use super::super::load::Stamps;
 use super::VerifyReport;
-use super::rebuild::{History, Rebuilt, row_hash};
+use super::rebuild::{History, Rebuilt, chain, row_hash};
 use crate::machine::Fault;
 
 /// Compares every table with what the journal gave.
@@ -34,6 +34,7 @@ pub(super) fn compare(
     accounts(db, rebuilt, report)?;
     ids(db, stamps, rebuilt, report)?;
     history(db, stamps, rebuilt, report)?;
+    filter(db, stamps, rebuilt, report)?;
     keys(db, rebuilt, report)
 }
 
@@ -164,6 +165,27 @@ fn history(
             .unwrap_or_default();
         report.compare(&format!("history of account {number}"), *found, wanted);
     }
+    Ok(())
+}
+
+/// The hashes of the filter's segment that is being filled; its bits and those of full ones are compared after opening.
+fn filter(
+    db: &Db,
+    stamps: &Stamps,
+    rebuilt: &Rebuilt,
+    report: &mut VerifyReport,
+) -> Result<(), Fault> {
+    if stamps.sealed.segment_ids == 0 {
+        return Ok(());
+    }
+    let bytes = super::super::seal::stored_hashes(db, &stamps.sealed)?;
+    let hashes = bytes
+        .as_chunks::<8>()
+        .0
+        .iter()
+        .map(|hash| u64::from_le_bytes(*hash));
+    let found = hashes.fold(0, |before, hash| chain(rebuilt.live.seed, before, hash));
+    report.compare("hashes of the filter", found, rebuilt.hashes);
     Ok(())
 }
 

@@ -1,0 +1,118 @@
+//! The tables and how RocksDB is tuned for them.
+
+use rocksdb::{BlockBasedOptions, Cache, Options};
+
+use super::Access;
+
+/// A table: a column family.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(in super::super) enum Table {
+    /// The records of every entry.
+    Journal,
+    /// How far everything is.
+    Meta,
+    /// Ledger number -> its fixed fields and texts.
+    Ledgers,
+    /// Account number -> its fixed fields and id.
+    Accounts,
+    /// Account id, alone and behind its ledger -> number.
+    AccountIds,
+    /// Page number -> balances and fields of 32 accounts.
+    Balances,
+    /// Transfer id -> position.
+    Ids,
+    /// Account and first position -> positions.
+    History,
+    /// Filters over sealed ids.
+    Filter,
+    /// Key -> value and versions.
+    Kv,
+}
+
+impl Table {
+    /// Every table.
+    pub(in super::super) const ALL: [Table; 10] = [
+        Table::Journal,
+        Table::Meta,
+        Table::Ledgers,
+        Table::Accounts,
+        Table::AccountIds,
+        Table::Balances,
+        Table::Ids,
+        Table::History,
+        Table::Filter,
+        Table::Kv,
+    ];
+
+    /// Its name on disk.
+    pub(in super::super) fn name(self) -> &'static str {
+        match self {
+            Table::Journal => "journal",
+            Table::Meta => "meta",
+            Table::Ledgers => "ledgers",
+            Table::Accounts => "accounts",
+            Table::AccountIds => "account_ids",
+            Table::Balances => "balances",
+            Table::Ids => "ids",
+            Table::History => "history",
+            Table::Filter => "filter",
+            Table::Kv => "kv",
+        }
+    }
+
+    /// Size at which its memory table is flushed, and with it everybody's. The journal's decides in practice.
+    fn write_buffer_bytes(self) -> usize {
+        match self {
+            Table::Journal => 64 << 20,
+            Table::Kv | Table::Ids | Table::History | Table::Balances | Table::Filter => 32 << 20,
+            Table::Meta | Table::Ledgers | Table::Accounts | Table::AccountIds => 16 << 20,
+        }
+    }
+
+    /// Whether single keys are asked for that may be absent, so that a Bloom filter saves reads.
+    fn has_bloom(self) -> bool {
+        matches!(self, Table::AccountIds | Table::Ids | Table::Kv)
+    }
+}
+
+/// Options that RocksDB has and the crate has no setter for. An error in the background must not be retried in silence;
+/// closing without a flush is a choice ([`super::Db::flush`] before it), so that a crash can be played by dropping the handle.
+const DATABASE_OPTIONS: &str = "avoid_flush_during_shutdown=true;max_bgerror_resume_count=0;verify_manifest_content_on_close=true";
+/// Every file is read back after it was written; a flipped bit in a memory table is found when it is flushed.
+const TABLE_OPTIONS: &str = "paranoid_file_checks=true;memtable_protection_bytes_per_key=8";
+
+/// Options of the whole database.
+pub(super) fn database_options(access: Access) -> Result<Options, rocksdb::Error> {
+    let mut options = Options::default().get_options_from_string(DATABASE_OPTIONS)?;
+    options.create_if_missing(access == Access::Create);
+    options.set_error_if_exists(access == Access::Create);
+    options.create_missing_column_families(access == Access::Create);
+    options.set_atomic_flush(true);
+    options.set_allow_concurrent_memtable_write(false);
+    options.set_paranoid_checks(true);
+    options.set_max_background_jobs(2);
+    options.set_max_open_files(-1);
+    options.set_bytes_per_sync(1 << 20);
+    options.set_keep_log_file_num(8);
+    options.set_max_log_file_size(16 << 20);
+    options.set_stats_dump_period_sec(600);
+    Ok(options)
+}
+
+/// Options of one table.
+pub(super) fn table_options(table: Table, cache: &Cache) -> Result<Options, rocksdb::Error> {
+    let mut options = Options::default().get_options_from_string(TABLE_OPTIONS)?;
+    let mut blocks = BlockBasedOptions::default();
+    blocks.set_block_cache(cache);
+    blocks.set_cache_index_and_filter_blocks(true);
+    blocks.set_pin_l0_filter_and_index_blocks_in_cache(true);
+    if table.has_bloom() {
+        blocks.set_bloom_filter(10.0, false);
+    }
+    options.set_block_based_table_factory(&blocks);
+    options.set_write_buffer_size(table.write_buffer_bytes());
+    options.set_max_write_buffer_number(4);
+    options.set_compression_type(rocksdb::DBCompressionType::None);
+    options.set_level_compaction_dynamic_level_bytes(true);
+    Ok(options)
+}
