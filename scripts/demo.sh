@@ -273,8 +273,12 @@ done
 heading "After a stop in good order, each node's files are checked on their own"
 cluster down
 for node in "${NODES[@]}"; do
-  "$(binary)" verify "$WORK/cluster/node$node" >"$WORK/verify" 2>&1 || cross "node $node: $(cat "$WORK/verify")"
-  tick "node $node: $(tail --lines 1 "$WORK/verify")"
+  "$(binary)" verify "$WORK/cluster/node$node" >"$WORK/verify.$node" 2>&1 || cross "node $node: $(cat "$WORK/verify.$node")"
+  digest=$(grep --only-matching 'digest [0-9a-f]*' "$WORK/verify.$node" | cut --delimiter=' ' --fields=2)
+  printf '%s\n' "$digest" >>"$WORK/digests"
+  tick "node $node: log and state are whole; digest of all it ever applied: ${digest:0:16}..."
 done
+(($(sort --unique "$WORK/digests" | wc --lines) == 1)) || cross "the nodes differ"
+tick "the same on all three"
 
 printf '\nNothing was lost, doubled or made up.\n'

@@ -36,6 +36,15 @@ pub(crate) enum Flaw {
     VoteBeforeSync,
 }
 
+/// What of its past a search tells states apart by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Memory {
+    /// What can still have an effect: see `reduce.rs`.
+    Alive,
+    /// Everything but timers whose time is over: many more states, and nothing else.
+    AllButTime,
+}
+
 /// The model: a cluster under given settings, rules and bounds.
 #[derive(Clone, Debug)]
 pub(crate) struct Cluster {
@@ -45,6 +54,8 @@ pub(crate) struct Cluster {
     pub(crate) limits: Limits,
     /// Where the search ends.
     pub(crate) bounds: Bounds,
+    /// What states are told apart by.
+    pub(crate) memory: Memory,
 }
 
 impl Cluster {
@@ -58,12 +69,18 @@ impl Cluster {
             flaw: Flaw::None,
             limits: Limits::new(PRODUCT, grid),
             bounds,
+            memory: Memory::Alive,
         }
     }
 
     /// The same without a rule.
     pub(crate) fn with_flaw(self, flaw: Flaw) -> Cluster {
         Cluster { flaw, ..self }
+    }
+
+    /// The same, told apart by more.
+    pub(crate) fn remembering(self, memory: Memory) -> Cluster {
+        Cluster { memory, ..self }
     }
 
     /// The same with other settings.

@@ -1,15 +1,20 @@
 //! Forgetting what can have no effect any more, so that states that differ in nothing else are one state.
 
 use crate::log::Log;
-use crate::protocol::{Cluster, Flaw};
+use crate::protocol::{Cluster, Flaw, Memory};
 use crate::state::{Append, NODES, Node, Reads, Role, Since, State, bit};
 
 impl Cluster {
     /// Drops messages and timers that nothing depends on, and puts the requests under way in order. Votes only grow:
     /// what a vote refuses now it refuses for ever.
     pub(crate) fn forget_what_is_dead(&self, state: &mut State) {
+        self.forget_past_timers(state);
+        state.appends.sort_unstable();
+        if self.memory == Memory::AllButTime {
+            return;
+        }
         for node in &mut state.nodes {
-            self.forget_past_timers(node);
+            self.forget_idle_timers(node);
         }
         for id in 0..NODES {
             self.forget_last_leaders_timers(state, id);
@@ -20,12 +25,22 @@ impl Cluster {
         state.appends.sort_unstable();
     }
 
-    /// A timer is forgotten when its time is over, a promise already when the gate lasts longer, a lease when its
-    /// reads are revoked. What a follower matched below the commit index is as good as the commit index.
-    fn forget_past_timers(&self, node: &mut Node) {
-        node.acknowledged = node.acknowledged.forget_after(self.limits.read);
-        node.started = node.started.forget_after(self.limits.gate);
-        node.heard = node.heard.forget_after(self.limits.promise);
+    /// A timer is forgotten when its time is over.
+    fn forget_past_timers(&self, state: &mut State) {
+        for node in &mut state.nodes {
+            node.acknowledged = node.acknowledged.forget_after(self.limits.read);
+            node.started = node.started.forget_after(self.limits.gate);
+            node.heard = node.heard.forget_after(self.limits.promise);
+        }
+        for append in state.appends.iter_mut().flatten() {
+            let (Append::Request { sent, .. } | Append::Answer { sent, .. }) = append;
+            *sent = sent.forget_after(self.limits.read);
+        }
+    }
+
+    /// A promise is forgotten when the gate lasts longer, a lease when its reads are revoked. What a follower matched
+    /// below the commit index is as good as the commit index.
+    fn forget_idle_timers(&self, node: &mut Node) {
         if node.heard.left(self.limits.promise) <= node.started.left(self.limits.gate) {
             node.heard = Since::LONG;
         }
@@ -91,7 +106,6 @@ impl Cluster {
                 Role::Leader { matched, .. } if leader.vote == *vote => Some(matched[*to]),
                 Role::Leader { .. } | Role::Candidate { .. } | Role::Follower => None,
             };
-            *sent = sent.forget_after(self.limits.read);
             let renews = *sent < leader.acknowledged || self.flaw == Flaw::LeaseFromReceipt;
             if known.is_none() || !renews {
                 *sent = Since::LONG;

@@ -127,10 +127,13 @@ impl Cluster {
             return;
         };
         let node = &mut state.nodes[vote.node()];
+        let leads_by_it = node.vote == vote;
         let Role::Leader { matched, .. } = &mut node.role else {
             return;
         };
-        assert_eq!(vote, node.vote, "answers to other votes are forgotten");
+        if !leads_by_it {
+            return;
+        }
         matched[to] = matched[to].max(upto);
         let from = if self.flaw == Flaw::LeaseFromReceipt {
             Since::NOW
