@@ -67,15 +67,18 @@ enum Phase<S, Io> {
 struct Running<Io> {
     frames: FramedRead<ReadHalf<Io>, LengthDelimitedCodec>,
     /// Writes what openraft asks for until it asks no more, and gives the writing half back.
-    writer: Option<BoxFuture<'static, Result<Outbound<Io>, CallError>>>,
-    written: Option<Outbound<Io>>,
+    writer: Option<BoxFuture<'static, Written<Io>>>,
+    /// How that ended.
+    written: Option<Written<Io>>,
     window: Arc<Window>,
 }
+
+type Written<Io> = Result<Outbound<Io>, CallError>;
 
 /// What happened next in a session.
 enum Event<Io> {
     Answer(Option<Result<BytesMut, std::io::Error>>),
-    Written(Result<Outbound<Io>, CallError>),
+    Written(Written<Io>),
     Stuck,
 }
 
@@ -153,18 +156,22 @@ where
     ) -> Result<Option<StreamAppendResult<Types>>, CallError> {
         let idle_max = self.link.shared.heartbeat * 2;
         loop {
-            if running.writer.is_none() && running.window.is_empty() {
-                self.link.kept = running.written.map(|out| StreamLink {
+            if running.window.is_empty()
+                && let Some(written) = running.written.take()
+            {
+                self.link.kept = Some(StreamLink {
                     frames: running.frames,
-                    out,
+                    out: written?,
                 });
                 return Ok(None);
             }
             match running.event(idle_max).await {
                 Event::Stuck => return Err(CallError::Timeout(idle_max)),
                 Event::Written(written) => {
+                    // A peer that refuses closes the connection under what is being written: its answer is there to be read
+                    // all the same, and says more than the failed write.
                     running.writer = None;
-                    running.written = Some(written?);
+                    running.written = Some(written);
                 }
                 Event::Answer(frame) => {
                     let result = running.window.answered(frame)?;
@@ -239,7 +246,7 @@ async fn write<S, Io>(
     first: AppendEntriesRequest<Types>,
     mut input: S,
     window: Arc<Window>,
-) -> Result<Outbound<Io>, CallError>
+) -> Written<Io>
 where
     S: Stream<Item = AppendEntriesRequest<Types>> + Unpin,
     Io: AsyncWrite,
