@@ -74,7 +74,7 @@ impl Ahead {
             .zip(batch)
             .filter(|(coming, transfer)| live.find_recent(coming.hash, transfer.id).is_none());
         let mut keyed: Vec<(IdKey, &str)> = unknown
-            .map(|(_, transfer)| (IdKey::new(transfer.id), transfer.id))
+            .map(|(_, transfer)| (IdKey::new(transfer.id.as_bytes()), transfer.id))
             .collect();
         keyed.sort_unstable_by(|(a, _), (b, _)| a.as_bytes().cmp(b.as_bytes()));
         let found = core
@@ -95,7 +95,7 @@ impl Ahead {
         if self.sealed.is_empty() {
             return None;
         }
-        let key = IdKey::new(id);
+        let key = IdKey::new(id.as_bytes());
         let place = self
             .sealed
             .binary_search_by(|(other, _)| other.as_bytes().cmp(key.as_bytes()))

@@ -302,7 +302,7 @@ impl Core {
         if !filter.may_contain(hash) {
             return Ok(None);
         }
-        let key = IdKey::new(id);
+        let key = IdKey::new(id.as_bytes());
         let Some(value) = self.db.get(Table::Ids, key.as_bytes())? else {
             return Ok(None);
         };

@@ -18,21 +18,22 @@ impl Seed {
         Seed(a, b)
     }
 
-    /// The hash of `bytes`: the folded 128-bit products of 16 bytes at a time.
+    /// The hash of `bytes`: the folded 128-bit products of 16 bytes at a time. What is left at the end is read from its first
+    /// and its last bytes, which may overlap, as wyhash does: copied to a buffer it would have to wait for the copy.
     #[inline]
     pub(super) fn hash(self, bytes: &[u8]) -> u64 {
         let len = bytes.len() as u64;
         let mut state = self.0 ^ MIX[0].wrapping_mul(len);
-        let mut rest = bytes;
-        while let Some((block, after)) = rest.split_first_chunk::<16>() {
+        let (blocks, rest) = bytes.as_chunks::<16>();
+        for block in blocks {
             let (a, b) = halves(block);
             state = fold(a ^ self.1, b ^ state);
-            rest = after;
         }
         if !rest.is_empty() {
-            let mut block = [0; 16];
-            block[..rest.len()].copy_from_slice(rest);
-            let (a, b) = halves(&block);
+            let (a, b) = match bytes.last_chunk::<16>() {
+                Some(block) => halves(block),
+                None => ends(bytes),
+            };
             state = fold(a ^ self.1, b ^ state);
         }
         fold(state ^ MIX[1], self.0 ^ MIX[0])
@@ -44,6 +45,25 @@ fn halves(block: &[u8; 16]) -> (u64, u64) {
     let (a, b) = block.split_at(8);
     let word = |half: &[u8]| u64::from_le_bytes(half.try_into().expect("half of 16 bytes is 8"));
     (word(a), word(b))
+}
+
+/// All of 1 to 15 bytes.
+#[inline]
+fn ends(bytes: &[u8]) -> (u64, u64) {
+    if let (Some(first), Some(last)) = (bytes.first_chunk(), bytes.last_chunk()) {
+        return (u64::from_le_bytes(*first), u64::from_le_bytes(*last));
+    }
+    if let (Some(first), Some(last)) = (bytes.first_chunk(), bytes.last_chunk()) {
+        return (
+            u32::from_le_bytes(*first).into(),
+            u32::from_le_bytes(*last).into(),
+        );
+    }
+    let middle = u64::from(bytes[bytes.len() / 2]);
+    (
+        u64::from(bytes[0]) << 8 | middle,
+        u64::from(bytes[bytes.len() - 1]),
+    )
 }
 
 #[inline]

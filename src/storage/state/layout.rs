@@ -57,9 +57,8 @@ pub(super) struct IdKey {
 
 impl IdKey {
     /// The key of `id`.
-    pub(super) fn new(id: &str) -> IdKey {
+    pub(super) fn new(id: &[u8]) -> IdKey {
         let mut bytes = [0; 41];
-        let id = id.as_bytes();
         if let Ok(len @ 0..=40) = u8::try_from(id.len()) {
             bytes[..id.len()].copy_from_slice(id);
             return IdKey { bytes, len };

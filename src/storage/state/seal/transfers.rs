@@ -4,7 +4,11 @@ use super::super::core::Core;
 use super::super::db::{Batch, Sst, Table};
 use super::super::layout::{IdKey, history_key, position, push_history};
 use super::super::recent::Recents;
-use crate::machine::{Fault, Position};
+use crate::machine::Fault;
+
+/// Rows read together before they are written: sorted they lie all over memory, and only reads that nothing stands between
+/// wait for it at the same time.
+const GATHERED: usize = 64;
 
 /// Takes rows in order of their keys: into a file to ingest, or through the memory tables in batches.
 enum Sink<'a> {
@@ -49,20 +53,23 @@ pub(super) fn write_ids(core: &Core, recents: &Recents, large: bool) -> Result<(
         return Ok(());
     }
     let mut sink = Sink::new(core, Table::Ids, large)?;
-    for number in slots_by_key(recents) {
-        let key = key_of(recents, number);
-        sink.put(
-            core,
-            Table::Ids,
-            key.as_bytes(),
-            &position(recents.position(number)),
-        )?;
+    let mut rows = Vec::with_capacity(GATHERED);
+    for numbers in slots_by_key(recents).chunks(GATHERED) {
+        rows.clear();
+        rows.extend(
+            numbers
+                .iter()
+                .map(|&number| (key_of(recents, number), recents.position(number))),
+        );
+        for (key, at) in &rows {
+            sink.put(core, Table::Ids, key.as_bytes(), &position(*at))?;
+        }
     }
     sink.end(core)
 }
 
 fn key_of(recents: &Recents, number: u32) -> IdKey {
-    IdKey::new(std::str::from_utf8(recents.id(number)).expect("ids are ASCII"))
+    IdKey::new(recents.id(number))
 }
 
 /// Slots in the order of their ids' keys. Sorted by the 12 bytes after what all ids begin with, packed into one integer
@@ -138,22 +145,21 @@ pub(super) fn write_history(core: &Core, recents: &Recents, large: bool) -> Resu
     }
     postings.sort_unstable();
     let mut sink = Sink::new(core, Table::History, large)?;
-    let mut row = Vec::new();
+    let (mut row, mut positions) = (Vec::new(), Vec::new());
     for account in postings.chunk_by(|a, b| a >> 32 == b >> 32) {
         for part in account.chunks(core.tuning.history_row_max) {
-            let at = |posting: u64| {
+            positions.clear();
+            positions.extend(part.iter().map(|posting| {
                 recents.position(u32::try_from(posting & 0xffff_ffff).expect("32 bits"))
-            };
-            let first = at(part[0]);
+            }));
             row.clear();
-            part[1..].iter().fold(first, |last: Position, &posting| {
-                push_history(last, at(posting), &mut row);
-                at(posting)
-            });
+            for two in positions.windows(2) {
+                push_history(two[0], two[1], &mut row);
+            }
             sink.put(
                 core,
                 Table::History,
-                &history_key(account[0] >> 32, first),
+                &history_key(account[0] >> 32, positions[0]),
                 &row,
             )?;
         }

@@ -216,7 +216,9 @@ impl Rebuild<'_> {
     fn look_up(&mut self, report: &mut VerifyReport) -> Result<(), Fault> {
         let ids = std::mem::take(&mut self.ids);
         ids.iter().for_each(|(id, _)| self.filter(id));
-        let keys = ids.iter().map(|(id, at)| (IdKey::new(id), id, *at));
+        let keys = ids
+            .iter()
+            .map(|(id, at)| (IdKey::new(id.as_bytes()), id, *at));
         let mut keyed: Vec<(IdKey, &String, Position)> = keys.collect();
         keyed.sort_unstable_by(|(a, _, _), (b, _, _)| a.as_bytes().cmp(b.as_bytes()));
         let keys = keyed.iter().map(|(key, _, _)| key.as_bytes());
