@@ -1,147 +1,18 @@
 //! Problems: every answer that is not a success, as `application/problem+json` (RFC 9457).
 //!
-//! The only file that names a status code of an error. A handler returns [`ApiError`]; the edge renders it, because only the
-//! edge knows the request id and what this node knows of its cluster. Two promises hold for every problem: `code` is stable,
-//! and `outcome` says what the caller may assume about the change that was asked for.
+//! A handler returns [`ApiError`]; the edge renders it, because only the edge knows the request id and what this node knows of
+//! its cluster. Two promises hold for every problem: `code` is stable, and `outcome` says what the caller may assume about the
+//! change that was asked for.
 
 use axum::http::{HeaderName, HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::{Map, Value, json};
 
 use super::answer::{Answer, INDEX};
+pub(super) use super::code::{Code, Outcome};
 use super::problems::Invalid;
 use crate::machine::{Fault, Rejection, Reply, reply::fields};
 use crate::raft::{InitError, Member, ReadError, WriteError, Written};
-
-/// What happened to the change that was asked for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Outcome {
-    /// It was not made and never will be, unless it is asked for again.
-    NotApplied,
-    /// It may have been made, may be made later, or never.
-    Unknown,
-}
-
-impl Outcome {
-    /// The name in JSON.
-    pub(super) fn name(self) -> &'static str {
-        match self {
-            Outcome::NotApplied => "not_applied",
-            Outcome::Unknown => "unknown",
-        }
-    }
-}
-
-/// What a code means to a client: see [`Code::row`].
-struct Row {
-    status: StatusCode,
-    name: &'static str,
-    title: &'static str,
-    retryable: bool,
-}
-
-macro_rules! codes {
-    ($($variant:ident $name:literal $status:ident $retry:literal $title:literal;)+) => {
-        /// The stable codes of problems. A client matches on these, never on titles or details.
-        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-        pub(in crate::http) enum Code {
-            $(#[doc = $title] $variant,)+
-        }
-
-        impl Code {
-            /// Every code.
-            #[cfg(test)]
-            pub(in crate::http) const ALL: &'static [Code] = &[$(Code::$variant),+];
-
-            fn row(self) -> Row {
-                match self {
-                    $(Code::$variant => Row {
-                        status: StatusCode::$status,
-                        name: $name,
-                        title: $title,
-                        retryable: $retry,
-                    },)+
-                }
-            }
-        }
-    };
-}
-
-codes! {
-    MalformedJson "malformed_json" BAD_REQUEST false "The body is not JSON";
-    MalformedRequest "malformed_request" BAD_REQUEST false "The request cannot be read";
-    UnknownField "unknown_field" BAD_REQUEST false "The body has a field this resource does not have";
-    DuplicateField "duplicate_field" BAD_REQUEST false "The body names a field twice";
-    MissingField "missing_field" BAD_REQUEST false "The body lacks a field";
-    UnknownParameter "unknown_parameter" BAD_REQUEST false "The query has a parameter this resource does not have";
-    DuplicateParameter "duplicate_parameter" BAD_REQUEST false "The query names a parameter twice";
-    InvalidValue "invalid_value" BAD_REQUEST false "A value is not one of those allowed";
-    InvalidCursor "invalid_cursor" BAD_REQUEST false "The cursor is not one of this list";
-    UnsupportedSort "unsupported_sort" BAD_REQUEST false "The list cannot be sorted so";
-    NotFound "not_found" NOT_FOUND false "There is no such path";
-    LedgerNotFound "ledger_not_found" NOT_FOUND false "There is no such ledger";
-    AccountNotFound "account_not_found" NOT_FOUND false "There is no such account";
-    TransferNotFound "transfer_not_found" NOT_FOUND false "There is no such transfer";
-    KeyNotFound "key_not_found" NOT_FOUND false "There is no such key";
-    MethodNotAllowed "method_not_allowed" METHOD_NOT_ALLOWED false "The path does not take this method";
-    RequestTimeout "request_timeout" REQUEST_TIMEOUT true "The request did not arrive in time";
-    ExistsWithDifferentFields "exists_with_different_fields" CONFLICT false "The id is taken by something else";
-    AlreadyInitialized "already_initialized" CONFLICT false "This node belongs to a cluster already";
-    PreconditionFailed "precondition_failed" PRECONDITION_FAILED false "The condition of the write does not hold";
-    BodyTooLarge "body_too_large" PAYLOAD_TOO_LARGE false "The body is too large";
-    TooManyItems "too_many_items" PAYLOAD_TOO_LARGE false "The body has too many items";
-    UnsupportedMediaType "unsupported_media_type" UNSUPPORTED_MEDIA_TYPE false "The body must be JSON";
-    RefusedLedgerNotFound "ledger_not_found" UNPROCESSABLE_ENTITY false "The ledger does not exist";
-    AmountMustNotBeZero "amount_must_not_be_zero" UNPROCESSABLE_ENTITY false "A transfer moves more than nothing";
-    AccountsMustDiffer "accounts_must_differ" UNPROCESSABLE_ENTITY false "Debit and credit account are one";
-    DebitAccountNotFound "debit_account_not_found" UNPROCESSABLE_ENTITY false "The debit account does not exist";
-    CreditAccountNotFound "credit_account_not_found" UNPROCESSABLE_ENTITY false "The credit account does not exist";
-    LedgerMismatch "ledger_mismatch" UNPROCESSABLE_ENTITY false "The accounts belong to two ledgers";
-    AmountOverflow "amount_overflow" UNPROCESSABLE_ENTITY false "A balance would pass 2^128 - 1";
-    ExceedsCredits "exceeds_credits" UNPROCESSABLE_ENTITY false "Insufficient funds in the debit account";
-    ExceedsDebits "exceeds_debits" UNPROCESSABLE_ENTITY false "The credit account would be credited beyond its debits";
-    ChainOpen "chain_open" UNPROCESSABLE_ENTITY false "The chain of linked transfers has no end";
-    ChainFailed "chain_failed" UNPROCESSABLE_ENTITY false "Another transfer of the chain was refused";
-    InvalidMembers "invalid_members" UNPROCESSABLE_ENTITY false "The list of members is wrong";
-    PeerUnreachable "peer_unreachable" UNPROCESSABLE_ENTITY true "A member cannot be reached";
-    PeerInOtherCluster "peer_in_other_cluster" UNPROCESSABLE_ENTITY false "A member belongs to another cluster";
-    Overloaded "overloaded" TOO_MANY_REQUESTS true "Too much is waiting";
-    Internal "internal" INTERNAL_SERVER_ERROR true "The node failed";
-    NoLeader "no_leader" SERVICE_UNAVAILABLE true "No leader is known";
-    NotReady "not_ready" SERVICE_UNAVAILABLE true "The node is not ready";
-    ShuttingDown "shutting_down" SERVICE_UNAVAILABLE true "The node is stopping";
-    CommitTimeout "commit_timeout" GATEWAY_TIMEOUT true "The outcome is not known";
-    WriteTimeout "write_timeout" GATEWAY_TIMEOUT true "The deadline passed before the write was proposed";
-    ReadTimeout "read_timeout" GATEWAY_TIMEOUT true "The read could not be confirmed before the deadline";
-}
-
-impl Code {
-    /// The name in JSON.
-    pub(super) fn name(self) -> &'static str {
-        self.row().name
-    }
-
-    /// The HTTP status.
-    pub(super) fn status(self) -> StatusCode {
-        self.row().status
-    }
-
-    fn outcome(self) -> Outcome {
-        match self {
-            Code::Internal | Code::CommitTimeout => Outcome::Unknown,
-            _ => Outcome::NotApplied,
-        }
-    }
-
-    /// Seconds after which trying again makes sense: with every 429 and 503.
-    fn retry_after(self) -> Option<u32> {
-        matches!(
-            self.status(),
-            StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE
-        )
-        .then_some(1)
-    }
-}
 
 /// A problem before it is rendered.
 #[derive(Clone, Debug)]
@@ -193,7 +64,7 @@ impl Problem {
 
     /// The answer. `frame` is what only the edge knows.
     pub(super) fn render(&self, frame: &Frame<'_>) -> Response {
-        let row = self.code.row();
+        let code = self.code;
         // A read changes nothing, whatever became of it.
         let outcome = if frame.safe {
             Outcome::NotApplied
@@ -201,14 +72,14 @@ impl Problem {
             self.outcome
         };
         let mut body = json!({
-            "type": format!("/errors/{}", row.name),
-            "title": row.title,
-            "status": row.status.as_u16(),
-            "code": row.name,
+            "type": format!("/errors/{}", code.name()),
+            "title": code.title(),
+            "status": code.status().as_u16(),
+            "code": code.name(),
             "detail": self.detail,
             "instance": frame.instance,
             "outcome": outcome.name(),
-            "retryable": row.retryable && (outcome == Outcome::NotApplied || frame.retry_safe),
+            "retryable": code.retryable() && (outcome == Outcome::NotApplied || frame.retry_safe),
             "request_id": frame.request_id,
             "raft": frame.raft,
         });
@@ -220,7 +91,7 @@ impl Problem {
                 self.errors.iter().map(Invalid::json).collect(),
             );
         }
-        let mut response = (row.status, body.to_string()).into_response();
+        let mut response = (code.status(), body.to_string()).into_response();
         let headers = response.headers_mut();
         headers.insert(
             header::CONTENT_TYPE,
@@ -481,7 +352,7 @@ pub(super) fn describe(rejection: &Rejection) -> String {
             "the credit account has debits of {} and credits of {}: credits must not exceed debits",
             balance.debits, balance.credits
         ),
-        _ => code_of(rejection).row().title.to_owned(),
+        _ => code_of(rejection).title().to_owned(),
     }
 }
 

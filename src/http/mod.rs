@@ -62,6 +62,8 @@ mod page;
 
 mod answer;
 
+mod code;
+
 mod error;
 
 pub mod pool;
