@@ -170,7 +170,7 @@ impl Config {
                     .map_err(anyhow::Error::msg)?
             ),
         };
-        crate::http::pool::authority(&client_url)
+        crate::client::authority(&client_url)
             .map_err(anyhow::Error::msg)
             .context("--advertise-client-url")?;
         let peer_addr = match &self.advertise_peer {

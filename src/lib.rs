@@ -8,10 +8,13 @@
 //!
 //! ```text
 //! main -> cli | node -> http -> raft -> storage -> machine
+//!          \-> client <-/
 //! ```
 //!
-//! A layer names only layers to its right, and each foreign crate has one home: axum and JSON in `http`, openraft in
-//! `raft`, RocksDB in `storage`. A test walks the source and holds that; it also checks that what this page names exists.
+//! A layer names only layers to its right, and each foreign crate has one home: axum in `http`, openraft in `raft`,
+//! RocksDB in `storage`. [`client`] stands beside them: the command line asks through it, and so does `http` when it
+//! forwards, because a node that forwards is a client of the leader. A test walks the source and holds all that; it also
+//! checks that what this page names exists.
 //!
 //! | layer | what it decides |
 //! |---|---|
@@ -20,7 +23,8 @@
 //! | [`raft`] | what is committed, who leads, when a read may be served |
 //! | [`http`] | how all that looks from outside |
 //! | [`node`] | what is started and stopped, in which order |
-//! | [`cli`] | the command line: a client of the HTTP API |
+//! | [`client`] | whom to ask, what may be sent again, and what is certain after failures |
+//! | [`cli`] | the command line |
 //!
 //! # The life of a write
 //!
@@ -63,6 +67,8 @@
 //! - A node that cannot trust its disk or its log stops and says what to do.
 
 pub mod cli;
+
+pub mod client;
 
 pub mod config;
 

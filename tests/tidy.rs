@@ -13,9 +13,10 @@ use source::{Source, root, rust_files};
 
 /// A layer and the layers it may name. `main` and `lib` stand outside: they wire, they do not decide.
 const LAYERS: &[(&str, &[&str])] = &[
-    ("cli", &["node", "http", "storage", "machine"]),
+    ("cli", &["node", "http", "client", "storage", "machine"]),
     ("node", &["http", "raft", "storage", "machine"]),
-    ("http", &["raft", "machine"]),
+    ("http", &["client", "raft", "machine"]),
+    ("client", &["machine"]),
     ("raft", &["storage", "machine"]),
     ("storage", &["machine"]),
     ("machine", &[]),

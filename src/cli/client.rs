@@ -9,7 +9,7 @@ use hyper::{Method, Request};
 use serde_json::Value;
 
 use super::output::Failure;
-use crate::http::pool::{Pool, SendError, authority};
+use crate::client::{Pool, SendError, authority};
 
 /// Asked when no endpoint is named.
 const ENDPOINT_DEFAULT: &str = "http://127.0.0.1:7001";

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::client::{Ask, Client};
 use super::output::{Failure, print, show, table};
 use super::{Format, Global};
-use crate::http::pool::authority;
+use crate::client::authority;
 
 /// A member silent for longer counts as unreachable.
 const SILENCE_MAX_MS: u64 = 5000;

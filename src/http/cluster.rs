@@ -15,7 +15,7 @@ use super::call::{Input, TIMEOUT_MAX};
 use super::edge::role_name;
 use super::error::{ApiError, Code, Problem};
 use super::json::read_object;
-use super::pool::authority;
+use crate::client::authority;
 use crate::raft::{Initialized, Member, MemberStatus, Status};
 
 pub(super) fn router() -> Router<Shared> {

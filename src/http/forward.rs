@@ -12,7 +12,7 @@ use http_body_util::Full;
 use super::call::{Call, FORWARDED_HEADER, TIMEOUT_HEADER};
 use super::edge::{Edge, REQUEST_ID};
 use super::error::{ApiError, Code, Outcome, Problem, is_verdict};
-use super::pool::{Pool, SendError, authority};
+use crate::client::{Pool, SendError, authority};
 use crate::raft::Member;
 
 /// Most attempts for one request: enough for a leader that stops and the one after it.

@@ -26,7 +26,8 @@
 //! # How a request passes through
 //! [`listener`] accepts, [`edge`] reads the whole body and gives the request an id, a handler of the resource's file decodes it
 //! ([`call`], [`json`]), calls [`crate::raft::Client`] once and encodes an [`answer`]. If the leader has to do it,
-//! the edge forwards the request there ([`pool`]), one hop and no further. Errors become problems ([`error`]) at the edge.
+//! the edge forwards the request there ([`crate::client::Pool`]), one hop and no further. Errors become problems
+//! ([`error`]) at the edge.
 
 pub mod listener;
 
@@ -65,8 +66,6 @@ mod answer;
 mod code;
 
 mod error;
-
-pub mod pool;
 
 pub use call::parse_duration;
 pub use edge::Edge;

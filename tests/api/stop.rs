@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use quorate::http::pool::SendError;
+use quorate::client::SendError;
 
 use crate::nodes::{Nodes, run};
 

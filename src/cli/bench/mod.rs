@@ -23,7 +23,7 @@ use self::workload::{Maker, Shape, Workload};
 use super::client::{Ask, Client};
 use super::output::{Failure, print};
 use super::{Format, Global, asking};
-use crate::http::pool::authority;
+use crate::client::authority;
 use crate::machine::command::BATCH_LEN_MAX;
 
 /// Pause of a client whose connection failed.
