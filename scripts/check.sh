@@ -9,6 +9,7 @@ cd "$ROOT"
 
 say "check: format"
 cargo fmt --check
+cargo fmt --check --manifest-path benches/peers/Cargo.toml
 say "check: scripts"
 shellcheck --external-sources scripts/*.sh .ci/run
 say "check: lints"
