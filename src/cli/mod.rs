@@ -18,6 +18,10 @@ mod output;
 
 mod serve;
 
+mod settings;
+
+mod config;
+
 mod cluster;
 
 mod ledger;
@@ -111,6 +115,9 @@ impl Consistency {
 enum Command {
     /// Run a node.
     Serve(serve::Serve),
+    /// Look at the settings of a node and check them.
+    #[command(subcommand)]
+    Config(config::Config),
     /// Form a cluster of running nodes, once.
     Init(cluster::Init),
     /// Show the cluster; fails when it is degraded.
@@ -163,6 +170,7 @@ fn run(cli: Cli) -> Result<(), Failure> {
     let global = cli.global;
     match cli.command {
         Command::Serve(serve) => serve.run(),
+        Command::Config(config) => config.run(&global),
         Command::Verify(verify) => verify.run(&global),
         Command::Bench(bench) => bench.run(&global),
         Command::Init(init) => asking(init.run(&global)),

@@ -1,4 +1,10 @@
 //! Every setting of a node, with its default. Each layer gets its own options from here.
+//!
+//! [`settings`] is the table of what a person may set, [`sources`] reads it from files, environment and flags.
+
+pub mod settings;
+pub mod sources;
+pub mod value;
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
@@ -54,12 +60,27 @@ pub struct Threads {
 }
 
 /// How the work is laid out on runtimes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Layout {
     /// One runtime: a request and its consensus share threads, nothing crosses over.
     Shared,
     /// Two runtimes: clients cannot hold up heartbeats in the queues of one.
     Separate,
+}
+
+impl Layout {
+    /// Both, in the order of [`Layout::NAMES`].
+    pub const ALL: [Layout; 2] = [Layout::Shared, Layout::Separate];
+    /// What they are called.
+    pub const NAMES: &'static [&'static str] = &["shared", "separate"];
+
+    /// What it is called.
+    pub fn name(self) -> &'static str {
+        match self {
+            Layout::Shared => Layout::NAMES[0],
+            Layout::Separate => Layout::NAMES[1],
+        }
+    }
 }
 
 /// Bounds on the steps of a graceful stop.
@@ -108,6 +129,12 @@ impl Config {
                 shutdown: Duration::from_secs(60),
             },
         }
+    }
+
+    /// Defaults, and nothing where there is no default.
+    fn unset() -> Config {
+        let nowhere = SocketAddr::from(([127, 0, 0, 1], 0));
+        Config::new(0, PathBuf::new(), nowhere, nowhere)
     }
 
     /// Refuses settings that cannot work or would expose data.
