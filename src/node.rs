@@ -14,6 +14,7 @@ use anyhow::{Context, bail};
 use hyper::Request;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::net::TcpListener;
 use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::signal::unix::{SignalKind, signal};
@@ -37,6 +38,7 @@ const FAULT_CHECK: Duration = Duration::from_millis(500);
 /// If it cannot start, its core fails, or it cannot stop cleanly.
 pub fn serve(config: Config) -> anyhow::Result<()> {
     config.check()?;
+    raise_open_files(files_needed(&config))?;
     let threads = config.threads;
     let main = runtime("quorate", threads.workers)?;
     let clients = match threads.layout {
@@ -47,6 +49,41 @@ pub fn serve(config: Config) -> anyhow::Result<()> {
         .as_ref()
         .map_or_else(|| main.handle().clone(), |r| r.handle().clone());
     main.block_on(run(config, client_handle))
+}
+
+/// Files that a node opens besides connections: the log, the state, itself.
+const FILES: u64 = 1024;
+
+fn files_needed(config: &Config) -> u64 {
+    // Each of the farewells to those turned away is one more, and so is each connection to the leader.
+    let connections = 2 * config.clients.connections_max + config.peers.connections_max;
+    FILES.saturating_add(u64::try_from(connections).unwrap_or(u64::MAX))
+}
+
+/// Lets this process open `needed` files at once. Out of files, a node could not write its state, and would stop.
+///
+/// # Errors
+/// If the system's hard limit is lower.
+pub fn raise_open_files(needed: u64) -> anyhow::Result<()> {
+    let limit = getrlimit(Resource::Nofile);
+    let (soft, hard) = (
+        limit.current.unwrap_or(u64::MAX),
+        limit.maximum.unwrap_or(u64::MAX),
+    );
+    if soft >= needed {
+        return Ok(());
+    }
+    if hard < needed {
+        bail!(
+            "up to {needed} files may have to be open at once, for twice connections_max, peer_connections_max and {FILES} \
+             more, but the limit is {hard}: raise it (ulimit -Hn, LimitNOFILE=) or lower those settings"
+        );
+    }
+    let raised = Rlimit {
+        current: Some(needed),
+        ..limit
+    };
+    setrlimit(Resource::Nofile, raised).context("raising the limit of open files")
 }
 
 fn runtime(name: &str, workers: usize) -> anyhow::Result<Runtime> {
@@ -114,6 +151,7 @@ impl Node {
             raft: client.clone(),
             phase: client_follow.clone(),
             silence_max,
+            limits: Arc::new(config.requests),
         };
         let edge = Edge::new(app);
         let client_task = clients.spawn(serve_clients(
@@ -207,11 +245,13 @@ async fn serve_clients(
     limits: listener::Limits,
     phase: watch::Receiver<Phase>,
 ) {
+    let refusing = edge.clone();
+    let refuse: listener::Refuse = Arc::new(move |refused| refusing.refuse(refused));
     let service = service_fn(move |request: Request<Incoming>| {
         let edge = edge.clone();
         async move { Ok::<_, Infallible>(edge.answer(request).await) }
     });
-    listener::serve(listener, service, limits, phase).await;
+    listener::serve(listener, service, limits, Some(refuse), phase).await;
 }
 
 async fn serve_peers(
@@ -225,5 +265,5 @@ async fn serve_peers(
         let mut router = router.clone();
         router.call(request)
     });
-    listener::serve(listener, service, limits, phase).await;
+    listener::serve(listener, service, limits, None, phase).await;
 }

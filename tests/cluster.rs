@@ -2,8 +2,16 @@
 
 mod support;
 
+#[path = "cluster/crowd.rs"]
+mod crowd;
 #[path = "cluster/fsync.rs"]
 mod fsync;
+#[path = "cluster/hostile.rs"]
+mod hostile;
+#[path = "cluster/limits.rs"]
+mod limits;
+#[path = "cluster/overload.rs"]
+mod overload;
 
 use std::collections::BTreeSet;
 use std::thread;

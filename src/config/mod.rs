@@ -42,6 +42,8 @@ pub struct Config {
     pub clients: listener::Limits,
     /// Peer connections.
     pub peers: listener::Limits,
+    /// Requests of clients.
+    pub requests: crate::http::Limits,
     /// Threads.
     pub threads: Threads,
     /// Stopping.
@@ -116,7 +118,8 @@ impl Config {
             log: storage::log::Options::default(),
             state: storage::state::Options::default(),
             clients: listener::Limits::default(),
-            peers: listener::Limits::default(),
+            peers: listener::Limits::peers(),
+            requests: crate::http::Limits::default(),
             threads: Threads {
                 layout: Layout::Shared,
                 workers: 0,
@@ -171,6 +174,18 @@ impl Config {
                 "--election-min {:?} must be below --election-max {:?}: equal timeouts split votes",
                 raft.election_min,
                 raft.election_max
+            );
+        }
+        let requests = &self.requests;
+        let largest = requests.batch_body_bytes_max.max(requests.body_bytes_max);
+        if requests.bodies_bytes_max < largest {
+            bail!("--bodies-bytes-max must have room for one body of {largest} bytes");
+        }
+        if requests.timeout_default > requests.timeout_max {
+            bail!(
+                "--timeout-default {:?} must not be above --timeout-max {:?}",
+                requests.timeout_default,
+                requests.timeout_max
             );
         }
         Ok(())

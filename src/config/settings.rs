@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use super::value::{Field, Kind, Value};
 use super::{Config, Layout};
+use crate::machine::command::{BATCH_LEN_MAX, VALUE_LEN_MAX};
 
 /// One setting.
 #[derive(Debug)]
@@ -108,6 +109,7 @@ const CONSENSUS: &str = "Consensus";
 const WRITES: &str = "Writes";
 const STORAGE: &str = "Storage";
 const CLIENTS: &str = "Client connections";
+const REQUESTS: &str = "Requests";
 const PEERS: &str = "Peer connections";
 const THREADS: &str = "Threads";
 const STOPPING: &str = "Stopping";
@@ -197,7 +199,9 @@ settings! {
         "Blocks of the state kept in memory"
 
     CLIENTS: connections_max, Kind::Count("connections", 1, 1_000_000), clients.connections_max;
-        "Most client connections at once"
+        "Most client connections at once; more are turned away"
+    CLIENTS: connections_per_address_max, Kind::Count("connections", 1, 1_000_000), clients.per_address_max;
+        "Most of them from one address, or one IPv6 network of 64 bits; raise it behind a proxy"
     CLIENTS: head_timeout, times(secs(1), secs(300)), clients.head;
         "Longest time from the first byte of a request's head to its last"
     CLIENTS: idle_timeout, times(secs(1), secs(3600)), clients.idle;
@@ -207,8 +211,35 @@ settings! {
     CLIENTS: head_bytes_max, Kind::Bytes(8 * KIB, 256 * KIB), clients.head_len_max;
         "Most bytes of a request's head"
 
+    REQUESTS: timeout_default, times(ms(10), secs(3600)), requests.timeout_default;
+        "Deadline of a request that names none"
+    REQUESTS: timeout_max, times(ms(10), secs(3600)), requests.timeout_max;
+        "Longest deadline a request may name; the same on every node"
+    REQUESTS: uri_bytes_max, Kind::Bytes(4 * KIB, 64 * KIB), requests.uri_bytes_max;
+        "Most bytes of path and query"
+    REQUESTS: body_bytes_max, Kind::Bytes(4 * KIB, 8 * MIB), requests.body_bytes_max;
+        "Most bytes of a JSON body"
+    REQUESTS: batch_body_bytes_max, Kind::Bytes(4 * KIB, 64 * MIB), requests.batch_body_bytes_max;
+        "Most bytes of the body of a batch"
+    REQUESTS: batch_transfers_max, Kind::Count("transfers", 1, BATCH_LEN_MAX as u64), requests.batch_transfers_max;
+        "Most transfers in a batch"
+    REQUESTS: value_bytes_max, Kind::Bytes(1, VALUE_LEN_MAX as u64), requests.value_bytes_max;
+        "Most bytes of a value of the key-value store"
+    REQUESTS: page_bytes_max, Kind::Bytes(KIB, 64 * MIB), requests.page_bytes_max;
+        "Bytes of keys and values at which a page of a list ends"
+    REQUESTS: bodies_bytes_max, Kind::Bytes(MIB, 64 * GIB), requests.bodies_bytes_max;
+        "Most bytes of the bodies of all requests under way; beyond it they are refused as overloaded"
+    REQUESTS: body_timeout, times(secs(1), secs(600)), requests.body_timeout;
+        "Longest time a body may take, however fast it comes"
+    REQUESTS: body_grace, times(ms(100), secs(600)), requests.body_grace;
+        "Time before body_rate_min counts"
+    REQUESTS: body_rate_min, Kind::Bytes(0, GIB), requests.body_rate_min;
+        "Fewest bytes of a body that must come in a second; 0B for no such bound"
+
     PEERS: peer_connections_max, Kind::Count("connections", 4, 65_536), peers.connections_max;
-        "Most peer connections at once"
+        "Most peer connections at once; more are turned away"
+    PEERS: peer_connections_per_address_max, Kind::Count("connections", 4, 65_536), peers.per_address_max;
+        "Most of them from one address"
     PEERS: peer_head_timeout, times(secs(1), secs(300)), peers.head;
         "Longest time from the first byte of a peer's request head to its last"
     PEERS: peer_idle_timeout, times(secs(1), secs(3600)), peers.idle;

@@ -14,7 +14,6 @@ use super::fields::Fields;
 use super::json::read_list;
 use super::problems::{Place, Problems};
 use super::transfers::Draft;
-use crate::machine::command::BATCH_LEN_MAX;
 use crate::machine::{Command, NewTransfer, Reply, TransferResult};
 
 const LIST: &str = "transfers";
@@ -26,7 +25,7 @@ pub(super) fn router() -> Router<Shared> {
 async fn create(State(app): State<Shared>, Input(call): Input) -> Result<Answer, ApiError> {
     call.expect_json()?;
     let deadline = call.write_deadline()?;
-    let drafts = read(&call.body)?;
+    let drafts = read(&call.body, call.limits.batch_transfers_max)?;
     let transfers: Vec<NewTransfer<'_>> = drafts.iter().map(Draft::command).collect();
     let pending = app.raft.write(&Command::Transfers(transfers), deadline);
     let written = pending.await?;
@@ -36,12 +35,12 @@ async fn create(State(app): State<Shared>, Input(call): Input) -> Result<Answer,
     }
 }
 
-fn read(body: &[u8]) -> Result<Vec<Draft<'_>>, ApiError> {
+fn read(body: &[u8], max: usize) -> Result<Vec<Draft<'_>>, ApiError> {
     let mut problems = Problems::default();
     let mut drafts = Vec::new();
     let mut listed = read_list(body, LIST, |place, element| match element {
         // Beyond the bound only the count matters.
-        _ if place >= BATCH_LEN_MAX => {}
+        _ if place >= max => {}
         Ok(pairs) => {
             let mut fields = Fields::new("/transfers", Some(place), pairs, &mut problems);
             drafts.push(Draft::read(&mut fields));
@@ -70,8 +69,13 @@ fn read(body: &[u8]) -> Result<Vec<Draft<'_>>, ApiError> {
         ),
     }
     Fields::new("", None, &mut listed.others, &mut problems).done(&[LIST]);
-    if listed.count > BATCH_LEN_MAX {
-        return Err(too_many("transfers", listed.count, BATCH_LEN_MAX));
+    if listed.count > max {
+        return Err(too_many(
+            "transfers",
+            listed.count,
+            max,
+            "batch_transfers_max",
+        ));
     }
     problems.finish()?;
     Ok(drafts)
@@ -163,6 +167,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
+    use crate::machine::command::BATCH_LEN_MAX;
     use crate::machine::{Position, Rejection};
 
     fn body(transfers: &Value) -> Vec<u8> {
@@ -174,7 +179,7 @@ mod tests {
     }
 
     fn codes(body: &[u8]) -> Vec<String> {
-        match read(body) {
+        match read(body, BATCH_LEN_MAX) {
             Ok(_) => Vec::new(),
             Err(ApiError::Problem(problem)) if problem.errors.is_empty() => {
                 vec![problem.code.name().to_owned()]
@@ -193,7 +198,10 @@ mod tests {
         let many: Vec<_> = (0..BATCH_LEN_MAX)
             .map(|i| transfer(&i.to_string()))
             .collect();
-        assert_eq!(read(&body(&json!(many))).unwrap().len(), BATCH_LEN_MAX);
+        assert_eq!(
+            read(&body(&json!(many)), BATCH_LEN_MAX).unwrap().len(),
+            BATCH_LEN_MAX
+        );
         let more: Vec<_> = (0..=BATCH_LEN_MAX)
             .map(|i| transfer(&i.to_string()))
             .collect();
@@ -235,7 +243,7 @@ mod tests {
     #[tokio::test]
     async fn the_answer_tells_the_fate_of_each_in_order() {
         let text = body(&json!([transfer("a"), transfer("b"), transfer("c")]));
-        let drafts = read(&text).unwrap();
+        let drafts = read(&text, BATCH_LEN_MAX).unwrap();
         let at = Position {
             index: 4,
             record: 1,

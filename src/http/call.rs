@@ -10,14 +10,11 @@ use axum::http::{HeaderMap, Method, Uri, header};
 use bytes::Bytes;
 
 use super::error::{ApiError, Code};
+use super::limits::Limits;
 use super::problems::{Place, Problems};
 use crate::machine::id;
 use crate::raft::ReadLevel;
 
-/// Deadline of a request that names none.
-pub(super) const TIMEOUT_DEFAULT: Duration = Duration::from_secs(5);
-/// Longest deadline a request may name.
-pub(super) const TIMEOUT_MAX: Duration = Duration::from_secs(60);
 /// Header form of `timeout`; the shorter of both counts, so that a forwarding node can pass on what is left.
 pub(super) const TIMEOUT_HEADER: &str = "quorate-timeout";
 /// Header form of `consistency`; the parameter wins.
@@ -53,6 +50,8 @@ pub(super) struct Call {
     pub(super) request_id: String,
     /// When its head had been read.
     pub(super) received: Instant,
+    /// What bounds it.
+    pub(super) limits: Arc<Limits>,
 }
 
 impl Call {
@@ -84,14 +83,36 @@ impl Call {
         let mut timeout = None;
         if let Some(text) = params.get("timeout") {
             let place = Place::Parameter("timeout".to_owned());
-            timeout = checked_timeout(&text, place, &mut params.problems);
+            timeout = self.checked_timeout(&text, place, &mut params.problems);
         }
         if let Some(text) = self.header(TIMEOUT_HEADER, &mut params.problems) {
             let place = Place::Header("Quorate-Timeout");
-            let given = checked_timeout(text, place, &mut params.problems);
+            let given = self.checked_timeout(text, place, &mut params.problems);
             timeout = timeout.into_iter().chain(given).min();
         }
-        self.received + timeout.unwrap_or(TIMEOUT_DEFAULT)
+        self.received + timeout.unwrap_or(self.limits.timeout_default)
+    }
+
+    fn checked_timeout(
+        &self,
+        text: &str,
+        place: Place,
+        problems: &mut Problems,
+    ) -> Option<Duration> {
+        let max = self.limits.timeout_max;
+        let parsed = parse_duration(text);
+        let detail = match parsed {
+            Some(timeout) if !timeout.is_zero() && timeout <= max => return parsed,
+            Some(timeout) if timeout > max => {
+                format!(
+                    "{text:?} is longer than timeout_max, {} ms",
+                    max.as_millis()
+                )
+            }
+            _ => format!("{text:?} is not a duration above zero, such as 500ms or 5s"),
+        };
+        problems.add(place, Code::InvalidValue, detail);
+        None
     }
 
     /// Read level: `consistency` of the query, else of the header, else `leader`.
@@ -350,15 +371,6 @@ pub fn parse_duration(text: &str) -> Option<Duration> {
         _ => return None,
     };
     number.checked_mul(millis).map(Duration::from_millis)
-}
-
-fn checked_timeout(text: &str, place: Place, problems: &mut Problems) -> Option<Duration> {
-    let parsed = parse_duration(text).filter(|t| !t.is_zero() && *t <= TIMEOUT_MAX);
-    if parsed.is_none() {
-        let detail = format!("{text:?} is not a duration from 1ms to 60s, such as 500ms or 5s");
-        problems.add(place, Code::InvalidValue, detail);
-    }
-    parsed
 }
 
 #[cfg(test)]

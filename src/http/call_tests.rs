@@ -19,6 +19,7 @@ pub(in crate::http) fn call(
         body: Bytes::copy_from_slice(body.as_bytes()),
         request_id: "test".to_owned(),
         received: Instant::now(),
+        limits: Arc::default(),
     }
 }
 
@@ -106,7 +107,8 @@ fn a_duration_is_digits_and_a_unit() {
     }
     for bad in ["0s", "61s", "x"] {
         let mut problems = Problems::default();
-        checked_timeout(bad, Place::Header("t"), &mut problems);
+        let call = call(Method::GET, "/v1/x", &[], "");
+        call.checked_timeout(bad, Place::Header("t"), &mut problems);
         assert!(!problems.is_empty(), "{bad:?}");
     }
 }

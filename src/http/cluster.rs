@@ -11,7 +11,7 @@ use serde::Serialize;
 
 use super::Shared;
 use super::answer::{Answer, Text};
-use super::call::{Input, TIMEOUT_MAX};
+use super::call::Input;
 use super::edge::role_name;
 use super::error::{ApiError, Code, Problem};
 use super::json::read_object;
@@ -128,7 +128,7 @@ async fn init(State(app): State<Shared>, Input(call): Input) -> Result<Answer, A
     // Members are asked one after the other: more time than for a write unless the request says otherwise.
     let deadline = match params.get("timeout") {
         Some(_) => call.deadline(&mut params),
-        None => call.received + TIMEOUT_MAX,
+        None => call.received + call.limits.timeout_max,
     };
     params.problems.finish()?;
     let members = members(&call.body)?;

@@ -79,6 +79,8 @@ codes! {
     PreconditionFailed "precondition_failed" PRECONDITION_FAILED false "The condition of the write does not hold";
     BodyTooLarge "body_too_large" PAYLOAD_TOO_LARGE false "The body is too large";
     TooManyItems "too_many_items" PAYLOAD_TOO_LARGE false "The body has too many items";
+    UriTooLong "uri_too_long" URI_TOO_LONG false "The path and query are too long";
+    HeadTooLarge "head_too_large" REQUEST_HEADER_FIELDS_TOO_LARGE false "The head of the request is too large";
     UnsupportedMediaType "unsupported_media_type" UNSUPPORTED_MEDIA_TYPE false "The body must be JSON";
     RefusedLedgerNotFound "ledger_not_found" UNPROCESSABLE_ENTITY false "The ledger does not exist";
     AmountMustNotBeZero "amount_must_not_be_zero" UNPROCESSABLE_ENTITY false "A transfer moves more than nothing";

@@ -3,13 +3,14 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use axum::body::Body;
-use axum::http::{HeaderMap, HeaderName, HeaderValue, Request, header};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, Uri, header};
 use axum::response::Response;
 use axum::routing::Router;
 use bytes::{Bytes, BytesMut};
+use futures_util::FutureExt;
 use http_body_util::BodyExt;
 use hyper::body::Body as HttpBody;
 use serde_json::{Value, json};
@@ -18,15 +19,14 @@ use tower::Service;
 use super::answer::INDEX;
 use super::call::{Call, Input};
 use super::error::{ApiError, Code, Frame, Problem, check_routed};
-use super::forward::Forwarder;
-use super::listener::Phase;
-use super::{App, body_len_max, router};
+use super::forward::{Forwarder, deadline};
+use super::limits::{Bound, Memory};
+use super::listener::{Phase, Refused};
+use super::{App, body, router};
 use crate::raft::{Role, Status};
 
-/// Longest wait for the body of a request.
-const BODY_TIMEOUT: Duration = Duration::from_secs(30);
-/// Most that is read and dropped of a body that is too large, in bytes (16 MiB).
-const DISCARD_LEN_MAX: usize = 16 << 20;
+/// Bodies from this size on, in bytes, are not even read while there is no room for what they ask.
+const SHED_LEN_MIN: u64 = 16 << 10;
 /// Longest request id taken over from a client, in bytes.
 const REQUEST_ID_LEN_MAX: usize = 128;
 
@@ -48,6 +48,7 @@ pub struct Edge {
     router: Router,
     forwarder: Arc<Forwarder>,
     ids: Arc<RequestIds>,
+    bodies: Arc<Memory>,
 }
 
 impl Edge {
@@ -56,9 +57,10 @@ impl Edge {
         let app = Arc::new(app);
         Edge {
             router: router(app.clone()),
-            app,
             forwarder: Arc::default(),
             ids: Arc::new(RequestIds::new()),
+            bodies: Memory::new(app.limits.bodies_bytes_max),
+            app,
         }
     }
 
@@ -77,17 +79,106 @@ impl Edge {
             headers: head.headers,
             body: Bytes::new(),
             received,
+            limits: self.app.limits.clone(),
         };
-        let response = match read_body(body, body_len_max(call.uri.path())).await {
+        let limits = &self.app.limits;
+        let bound = limits.body(call.uri.path());
+        if let Err(refused) = self.admit(&call, bound, body.size_hint().lower()) {
+            // Who waits for leave to send a body has not sent it.
+            if !call.headers.contains_key(header::EXPECT) {
+                body::discard(body, limits).await;
+            }
+            return self.finish(&call, Err(refused));
+        }
+        let mut share = self.bodies.share();
+        match body::read(body, bound, limits, &mut share).await {
             Ok(body) => {
                 call.body = body;
                 let call = Arc::new(call);
                 let response = self.forwarder.serve(self, &call).await;
-                return self.finish(&call, response);
+                self.finish(&call, response)
             }
-            Err(error) => error,
+            Err(error) => self.finish(&call, Err(error)),
+        }
+    }
+
+    /// Refuses what its head alone says cannot be served, before its body costs anything.
+    fn admit(&self, call: &Call, bound: Bound, announced: u64) -> Result<(), ApiError> {
+        let max = self.app.limits.uri_bytes_max;
+        let have = call
+            .uri
+            .path_and_query()
+            .map_or(0, |both| both.as_str().len());
+        if have > max {
+            let detail = format!("path and query have {have} bytes, uri_bytes_max is {max}");
+            let problem = Problem::new(Code::UriTooLong, detail);
+            return Err(problem
+                .with("limit", max)
+                .with("setting", "uri_bytes_max")
+                .into());
+        }
+        if announced > bound.bytes as u64 {
+            return Err(body::too_large(announced, bound));
+        }
+        let path = call.uri.path();
+        // Of a value its bytes go into the log, of transfers about a third of their JSON.
+        let share = match path {
+            _ if call.is_safe() || announced < SHED_LEN_MIN => return Ok(()),
+            _ if path.starts_with("/v1/kv/") => 1,
+            _ if path.starts_with("/v1/transfers") => 3,
+            _ => return Ok(()),
         };
-        self.finish(&call, Err(response))
+        let bytes = usize::try_from(announced).expect("checked against a usize above") / share;
+        Ok(self.app.raft.check_room(bytes, deadline(call))?)
+    }
+
+    /// The bytes of an answer to what the listener refuses.
+    pub fn refuse(&self, refused: Refused) -> Bytes {
+        let overloaded = |detail: String, setting: &str, limit: usize| {
+            let problem = Problem::new(Code::Overloaded, detail);
+            problem.with("limit", limit).with("setting", setting)
+        };
+        let problem = match refused {
+            Refused::Connections(max) => {
+                let detail =
+                    format!("there are as many connections as connections_max allows, {max}");
+                overloaded(detail, "connections_max", max)
+            }
+            Refused::Address(address, max) => {
+                let detail = format!(
+                    "{address} has as many connections as connections_per_address_max allows, {max}"
+                );
+                overloaded(detail, "connections_per_address_max", max)
+            }
+            Refused::Head(status) => match status {
+                StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE => {
+                    let detail = "the head has more bytes than head_bytes_max or more headers than headers_max";
+                    Problem::new(Code::HeadTooLarge, detail)
+                }
+                StatusCode::URI_TOO_LONG => {
+                    let detail = "path and query have more bytes than uri_bytes_max";
+                    Problem::new(Code::UriTooLong, detail)
+                }
+                _ => Problem::new(
+                    Code::MalformedRequest,
+                    "the head of the request is not HTTP/1.1",
+                ),
+            },
+        };
+        // Nothing of the request is known, not even whether it asks for a change.
+        let call = Call {
+            request_id: self.ids.of(&HeaderMap::new()),
+            method: Method::GET,
+            uri: Uri::from_static("/"),
+            headers: HeaderMap::new(),
+            body: Bytes::new(),
+            received: Instant::now(),
+            limits: self.app.limits.clone(),
+        };
+        let mut response = self.finish(&call, Err(problem.into()));
+        let headers = response.headers_mut();
+        headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+        wire_bytes(response)
     }
 
     /// Has this node's handler answer.
@@ -147,6 +238,36 @@ impl Edge {
     }
 }
 
+/// A whole answer as it is sent.
+fn wire_bytes(response: Response) -> Bytes {
+    let (head, body) = response.into_parts();
+    let body = body.collect().now_or_never();
+    let body = body
+        .expect("a problem is in memory")
+        .map(http_body_util::Collected::to_bytes);
+    let body = body.unwrap_or_default();
+    let mut bytes = BytesMut::new();
+    let mut put = |piece: &[u8]| bytes.extend_from_slice(piece);
+    put(b"HTTP/1.1 ");
+    put(head.status.as_str().as_bytes());
+    put(b" ");
+    put(head
+        .status
+        .canonical_reason()
+        .unwrap_or_default()
+        .as_bytes());
+    put(b"\r\n");
+    for (name, value) in &head.headers {
+        put(name.as_str().as_bytes());
+        put(b": ");
+        put(value.as_bytes());
+        put(b"\r\n");
+    }
+    put(format!("content-length: {}\r\n\r\n", body.len()).as_bytes());
+    put(&body);
+    bytes.freeze()
+}
+
 fn raft_json(status: &Status, applied: u64) -> Value {
     json!({
         "node": status.node,
@@ -194,93 +315,6 @@ fn add_status(headers: &mut HeaderMap, status: &Status, applied: u64) {
     );
 }
 
-/// Reads a whole body of at most `limit` bytes; one that comes in a single piece is not copied.
-async fn read_body<B>(body: B, limit: usize) -> Result<Bytes, ApiError>
-where
-    B: HttpBody<Data = Bytes>,
-    B::Error: std::fmt::Display,
-{
-    if body.is_end_stream() {
-        return Ok(Bytes::new());
-    }
-    let announced = body.size_hint().lower();
-    if announced > limit as u64 {
-        let mut body = std::pin::pin!(body);
-        let _ = tokio::time::timeout(BODY_TIMEOUT, discard(body.as_mut())).await;
-        return Err(body_too_large(announced, limit));
-    }
-    let announced = usize::try_from(announced).expect("checked against a usize above");
-    tokio::time::timeout(BODY_TIMEOUT, collect(body, announced, limit))
-        .await
-        .unwrap_or_else(|_| {
-            let detail = format!(
-                "the body did not arrive within {} s",
-                BODY_TIMEOUT.as_secs()
-            );
-            Err(ApiError::new(Code::RequestTimeout, detail))
-        })
-}
-
-async fn collect<B>(body: B, announced: usize, limit: usize) -> Result<Bytes, ApiError>
-where
-    B: HttpBody<Data = Bytes>,
-    B::Error: std::fmt::Display,
-{
-    let mut body = std::pin::pin!(body);
-    let mut first = Bytes::new();
-    let mut all = BytesMut::new();
-    while let Some(frame) = body.frame().await {
-        let frame = frame.map_err(|error| {
-            ApiError::new(
-                Code::MalformedRequest,
-                format!("the body broke off: {error}"),
-            )
-        })?;
-        let Ok(data) = frame.into_data() else {
-            continue;
-        };
-        let have = first.len() + all.len() + data.len();
-        if have > limit {
-            discard(body.as_mut()).await;
-            return Err(body_too_large(have as u64, limit));
-        }
-        if first.is_empty() && all.is_empty() {
-            first = data;
-            continue;
-        }
-        if all.is_empty() {
-            all.reserve(announced.max(have));
-            all.extend_from_slice(&std::mem::take(&mut first));
-        }
-        all.extend_from_slice(&data);
-    }
-    Ok(if all.is_empty() { first } else { all.freeze() })
-}
-
-/// Reads and drops what is left of a body that is too large, within reason: a client that is still writing when its
-/// connection is closed sees a reset, and never the answer that names the limit.
-async fn discard<B>(mut body: std::pin::Pin<&mut B>)
-where
-    B: HttpBody<Data = Bytes>,
-{
-    let mut dropped = 0;
-    while dropped < DISCARD_LEN_MAX {
-        match body.frame().await {
-            Some(Ok(frame)) => dropped += frame.data_ref().map_or(0, Bytes::len),
-            Some(Err(_)) | None => return,
-        }
-    }
-}
-
-fn body_too_large(have: u64, limit: usize) -> ApiError {
-    Problem::new(
-        Code::BodyTooLarge,
-        format!("the body has {have} bytes or more, {limit} are allowed"),
-    )
-    .with("limit", limit)
-    .into()
-}
-
 /// Makes ids of requests: a random start for each process, then a count.
 #[derive(Debug)]
 struct RequestIds {
@@ -319,41 +353,7 @@ fn is_request_id(id: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use http_body_util::{Full, StreamBody};
-    use hyper::body::Frame;
-
     use super::*;
-
-    fn pieces(
-        pieces: &'static [&'static str],
-    ) -> impl HttpBody<Data = Bytes, Error = std::convert::Infallible> {
-        let frames = pieces
-            .iter()
-            .map(|piece| Ok(Frame::data(Bytes::from_static(piece.as_bytes()))));
-        StreamBody::new(futures_util::stream::iter(frames))
-    }
-
-    fn code(result: Result<Bytes, ApiError>) -> Code {
-        match result {
-            Err(ApiError::Problem(problem)) => problem.code,
-            other => panic!("{other:?}"),
-        }
-    }
-
-    #[tokio::test]
-    async fn a_body_is_read_whole_or_refused() {
-        assert_eq!(read_body(Full::new(Bytes::new()), 4).await.unwrap(), "");
-        assert_eq!(
-            read_body(pieces(&["ab", "c", "d"]), 4).await.unwrap(),
-            "abcd"
-        );
-        assert_eq!(
-            code(read_body(pieces(&["ab", "c", "de"]), 4).await),
-            Code::BodyTooLarge
-        );
-        let announced = Full::new(Bytes::from_static(b"abcde"));
-        assert_eq!(code(read_body(announced, 4).await), Code::BodyTooLarge);
-    }
 
     #[test]
     fn a_request_id_is_taken_over_if_it_is_harmless() {

@@ -324,12 +324,13 @@ fn code_of(rejection: &Rejection) -> Code {
 }
 
 /// A problem with a limit: how many items there are and how many there may be.
-pub(super) fn too_many(what: &str, have: usize, max: usize) -> ApiError {
+pub(super) fn too_many(what: &str, have: usize, max: usize, setting: &str) -> ApiError {
     Problem::new(
         Code::TooManyItems,
-        format!("{have} {what}, at most {max} are allowed"),
+        format!("{have} {what}, {setting} is {max}"),
     )
     .with("limit", max)
+    .with("setting", setting)
     .into()
 }
 

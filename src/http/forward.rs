@@ -122,7 +122,7 @@ fn settle(problem: Problem, doubt: Option<String>) -> Problem {
 }
 
 /// Deadline of a request; its handler refuses what is wrong with the rest of its parameters.
-fn deadline(call: &Call) -> Instant {
+pub(super) fn deadline(call: &Call) -> Instant {
     call.deadline(&mut call.params(&["timeout"]))
 }
 

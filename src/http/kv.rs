@@ -12,7 +12,7 @@ use super::call::{Call, Input, READ_PARAMS};
 use super::error::{ApiError, Code};
 use super::page::{LIST_PARAMS, Range};
 use super::problems::{Place, Problems};
-use super::{PAGE_BYTES_MAX, Shared, blocking};
+use super::{Shared, blocking};
 use crate::machine::command::{KEY_LEN_MAX, ModIndex};
 use crate::machine::{Command, Expect, Reply};
 use crate::raft::KvRow;
@@ -156,8 +156,9 @@ async fn list(State(app): State<Shared>, Input(call): Input) -> Result<Answer, A
     params.problems.finish()?;
     let permit = app.raft.read(level, deadline).await?;
     let (view, after, limit) = (app.raft.view(), range.after.clone(), range.limit);
+    let bytes_max = call.limits.page_bytes_max;
     let (found, has_more) = blocking(move || {
-        let found = view.kv_list(&prefix, after.as_deref(), limit, PAGE_BYTES_MAX)?;
+        let found = view.kv_list(&prefix, after.as_deref(), limit, bytes_max)?;
         // A page may be short because of its bytes; whether more follows is one more look.
         let has_more = match found.value.last() {
             Some(last) => !view

@@ -5,22 +5,25 @@
 //! see [`Phase`], so that a client with several nodes to talk to never sees a request fail because one of them stops.
 
 use std::future::poll_fn;
-use std::io;
-use std::pin::Pin;
+use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
-use std::task::{Context, Poll};
+use std::task::Poll;
 use std::time::Duration;
 
 use hyper::body::Incoming;
+use hyper::header::UPGRADE;
 use hyper::server::conn::http1::Builder;
 use hyper::service::{Service, service_fn};
 use hyper::{Request, Response};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::sync::{mpsc, watch};
 use tokio::time::{MissedTickBehavior, interval};
+
+use super::activity::{Activity, BUSY, IDLE, TICK, Verdict, Watcher};
+use super::door::{Door, Slot};
+pub use super::door::{Refuse, Refused};
+use super::watched::Watched;
 
 /// How far a node is with stopping. Goes forward only.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -38,8 +41,10 @@ pub enum Phase {
 /// Bounds of a listener.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
-    /// Most connections at once; more wait in the kernel's queue.
+    /// Most connections at once; more are turned away.
     pub connections_max: usize,
+    /// Most connections at once from one address.
+    pub per_address_max: usize,
     /// Longest time from the first byte of a request head to its last.
     pub head: Duration,
     /// Longest silence between two requests.
@@ -50,10 +55,22 @@ pub struct Limits {
     pub head_len_max: usize,
 }
 
+impl Limits {
+    /// Those of a peer listener: few connect, and none of them dribbles.
+    pub fn peers() -> Limits {
+        Limits {
+            connections_max: 512,
+            per_address_max: 256,
+            ..Limits::default()
+        }
+    }
+}
+
 impl Default for Limits {
     fn default() -> Limits {
         Limits {
             connections_max: 4096,
+            per_address_max: 1024,
             head: Duration::from_secs(5),
             idle: Duration::from_secs(75),
             headers_max: 64,
@@ -62,11 +79,17 @@ impl Default for Limits {
     }
 }
 
-/// Serves `service` on `listener` until `phase` says to stop and every connection has ended.
+/// A connection's place, which a request to upgrade carries along: whoever keeps the connection keeps the place.
+#[derive(Clone, Debug)]
+pub struct Place(#[expect(dead_code, reason = "held for its drop")] Arc<Slot>);
+
+/// Serves `service` on `listener` until `phase` says to stop and every connection has ended. `refuse` makes the answers to
+/// those who are not let in and to heads that cannot be read; without it they get none.
 pub async fn serve<S, B>(
     listener: TcpListener,
     service: S,
     limits: Limits,
+    refuse: Option<Refuse>,
     phase: watch::Receiver<Phase>,
 ) where
     S: Service<Request<Incoming>, Response = Response<B>> + Clone + Send + 'static,
@@ -76,17 +99,31 @@ pub async fn serve<S, B>(
     B::Data: Send,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
-    let free = Arc::new(Semaphore::new(limits.connections_max));
+    let door = Door::new(limits.connections_max, limits.per_address_max);
     // Every connection holds a sender; receiving ends when the last one is gone.
     let (alive, mut all_gone) = mpsc::channel::<()>(1);
-    let start = |stream, free: Arc<Semaphore>| {
-        let (service, phase, alive) = (service.clone(), phase.clone(), alive.clone());
-        async move {
-            let slot = free.acquire_owned().await;
+    let start = |stream: TcpStream, from: SocketAddr| match door.enter(from.ip()) {
+        Ok(slot) => {
+            let (service, phase, alive) = (service.clone(), phase.clone(), alive.clone());
+            let (door, refuse) = (door.clone(), refuse.clone());
             tokio::spawn(async move {
-                connection(stream, service, limits, phase).await;
-                drop((slot, alive));
+                connection(
+                    stream,
+                    service,
+                    limits,
+                    (door, Place(Arc::new(slot))),
+                    refuse,
+                    phase,
+                )
+                .await;
+                drop(alive);
             });
+        }
+        Err(refused) => {
+            tracing::debug!(%from, ?refused, "a connection is turned away");
+            if let Some(refuse) = &refuse {
+                door.turn_away(stream, refuse(refused));
+            }
         }
     };
     let mut stopping = phase.clone();
@@ -96,7 +133,7 @@ pub async fn serve<S, B>(
             _ = stopping.wait_for(|phase| *phase >= Phase::Closing) => break,
         };
         match accepted {
-            Ok((stream, _)) => start(stream, free.clone()).await,
+            Ok((stream, from)) => start(stream, from),
             Err(error) => {
                 // Such as too many open files: the queue waits until some are closed.
                 tracing::warn!(%error, "no connection accepted");
@@ -105,10 +142,10 @@ pub async fn serve<S, B>(
         }
     }
     // Whoever is in the kernel's queue was told that the connection stands: closing the listener would reset it.
-    while let Poll::Ready(Ok((stream, _))) =
+    while let Poll::Ready(Ok((stream, from))) =
         poll_fn(|cx| Poll::Ready(listener.poll_accept(cx))).await
     {
-        start(stream, free.clone()).await;
+        start(stream, from);
     }
     drop(listener);
     drop(alive);
@@ -119,6 +156,8 @@ async fn connection<S, B>(
     stream: TcpStream,
     service: S,
     limits: Limits,
+    (door, place): (Arc<Door>, Place),
+    refuse: Option<Refuse>,
     mut phase: watch::Receiver<Phase>,
 ) where
     S: Service<Request<Incoming>, Response = Response<B>> + Send + 'static,
@@ -133,13 +172,13 @@ async fn connection<S, B>(
         return;
     }
     let activity = Arc::new(Activity::default());
-    let io = TokioIo::new(Watched {
-        stream,
-        activity: activity.clone(),
-    });
+    let io = TokioIo::new(Watched::new(stream, activity.clone(), refuse));
     let marks = activity.clone();
-    let service = service_fn(move |request| {
+    let service = service_fn(move |mut request: Request<Incoming>| {
         marks.set(BUSY);
+        if request.headers().contains_key(UPGRADE) {
+            request.extensions_mut().insert(place.clone());
+        }
         let (answering, activity) = (service.call(request), marks.clone());
         async move {
             let answer = answering.await;
@@ -167,11 +206,11 @@ async fn connection<S, B>(
                 }
                 return;
             }
-            _ = tick.tick() => match watcher.look(&activity, &limits) {
+            _ = tick.tick() => match watcher.look(&activity, &limits, door.is_pressed()) {
                 Verdict::Fine => {}
                 Verdict::Idle => serving.as_mut().graceful_shutdown(),
                 Verdict::Slow => {
-                    tracing::debug!("a connection took too long over a request head");
+                    tracing::debug!("a connection took too long over a head or an answer");
                     return;
                 }
             },
@@ -180,113 +219,6 @@ async fn connection<S, B>(
                 told = true;
             }
         }
-    }
-}
-
-/// How often connections are looked at.
-const TICK: Duration = Duration::from_secs(1);
-
-const IDLE: u32 = 0;
-const HEAD: u32 = 1;
-const BUSY: u32 = 2;
-
-/// What a connection is doing: waiting for a request, reading its head, or answering. Each change counts up, so that the
-/// watcher can tell a long wait from two short ones.
-#[derive(Debug, Default)]
-struct Activity(AtomicU32);
-
-impl Activity {
-    // Relaxed throughout: one task writes and reads, the atomic only makes sharing it within that task safe.
-    fn set(&self, state: u32) {
-        let count = self.0.load(Ordering::Relaxed) >> 2;
-        self.0
-            .store(count.wrapping_add(1) << 2 | state, Ordering::Relaxed);
-    }
-
-    fn state(&self) -> u32 {
-        self.0.load(Ordering::Relaxed) & 3
-    }
-}
-
-#[derive(Debug, Default)]
-struct Watcher {
-    seen: u32,
-    ticks: u32,
-}
-
-#[derive(Debug, PartialEq, Eq)]
-enum Verdict {
-    Fine,
-    Idle,
-    Slow,
-}
-
-impl Watcher {
-    fn look(&mut self, activity: &Activity, limits: &Limits) -> Verdict {
-        let now = activity.0.load(Ordering::Relaxed);
-        if now != self.seen {
-            self.seen = now;
-            self.ticks = 0;
-            return Verdict::Fine;
-        }
-        self.ticks += 1;
-        let unchanged = TICK * self.ticks;
-        match activity.state() {
-            HEAD if unchanged >= limits.head => Verdict::Slow,
-            IDLE if unchanged >= limits.idle => Verdict::Idle,
-            _ => Verdict::Fine,
-        }
-    }
-}
-
-/// A stream that notes when the first bytes of a request arrive.
-struct Watched {
-    stream: TcpStream,
-    activity: Arc<Activity>,
-}
-
-impl AsyncRead for Watched {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        let before = buffer.filled().len();
-        let polled = Pin::new(&mut self.stream).poll_read(cx, buffer);
-        if buffer.filled().len() > before && self.activity.state() == IDLE {
-            self.activity.set(HEAD);
-        }
-        polled
-    }
-}
-
-impl AsyncWrite for Watched {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, bytes)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        slices: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(cx, slices)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
     }
 }
 

@@ -16,10 +16,11 @@ async fn start(limits: Limits) -> (String, watch::Sender<Phase>, JoinHandle<()>)
     let service = service_fn(|_: Request<Incoming>| async {
         Ok::<_, Infallible>(Response::new(Full::new(Bytes::from_static(b"answer"))))
     });
+    let refuse: Refuse = Arc::new(|refused| format!("refused: {refused:?}").into());
     (
         address,
         phase,
-        tokio::spawn(serve(listener, service, limits, follow)),
+        tokio::spawn(serve(listener, service, limits, Some(refuse), follow)),
     )
 }
 
@@ -89,32 +90,72 @@ async fn a_dribbled_head_is_cut_off_and_an_idle_connection_is_not() {
     read_answer(&mut idle).await;
 }
 
-#[test]
-fn an_unchanged_connection_is_judged_by_what_it_waits_for() {
+#[tokio::test]
+async fn who_finds_no_place_is_told_and_a_place_given_back_is_used_again() {
     let limits = Limits {
-        head: Duration::from_secs(2),
-        idle: Duration::from_secs(3),
+        connections_max: 2,
+        per_address_max: 1,
         ..Limits::default()
     };
-    let activity = Activity::default();
-    for (state, verdicts) in [
-        (
-            BUSY,
-            [Verdict::Fine, Verdict::Fine, Verdict::Fine, Verdict::Fine],
-        ),
-        (
-            HEAD,
-            [Verdict::Fine, Verdict::Fine, Verdict::Slow, Verdict::Slow],
-        ),
-        (
-            IDLE,
-            [Verdict::Fine, Verdict::Fine, Verdict::Fine, Verdict::Idle],
-        ),
-    ] {
-        activity.set(state);
-        let mut watcher = Watcher::default();
-        for verdict in verdicts {
-            assert_eq!(watcher.look(&activity, &limits), verdict, "state {state}");
+    let (address, _phase, _serving) = start(limits).await;
+    let connect = async |from: &str| {
+        let socket = tokio::net::TcpSocket::new_v4().unwrap();
+        socket.bind(format!("{from}:0").parse().unwrap()).unwrap();
+        socket.connect(address.parse().unwrap()).await.unwrap()
+    };
+    let told = async |mut stream: TcpStream| {
+        let mut seen = String::new();
+        stream.read_to_string(&mut seen).await.unwrap();
+        seen
+    };
+    let mut one = connect("127.0.0.1").await;
+    one.write_all(REQUEST).await.unwrap();
+    read_answer(&mut one).await;
+    let again = told(connect("127.0.0.1").await).await;
+    assert_eq!(again, "refused: Address(127.0.0.1, 1)");
+    let mut two = connect("127.0.0.2").await;
+    two.write_all(REQUEST).await.unwrap();
+    read_answer(&mut two).await;
+    let third = told(connect("127.0.0.3").await).await;
+    assert_eq!(third, "refused: Connections(2)");
+    drop(one);
+    loop {
+        let mut stream = connect("127.0.0.1").await;
+        stream.write_all(REQUEST).await.unwrap();
+        let mut first = [0; 1];
+        stream.read_exact(&mut first).await.unwrap();
+        if first == *b"H" {
+            break;
         }
     }
+}
+
+#[tokio::test]
+async fn a_head_that_cannot_be_read_is_answered_in_our_words() {
+    let (address, _phase, _serving) = start(Limits::default()).await;
+    for (head, status) in [
+        ("GARBAGE\r\n\r\n".to_owned(), 400),
+        (
+            format!("GET / HTTP/1.1\r\na: {}\r\n\r\n", "b".repeat(40_000)),
+            431,
+        ),
+        (
+            format!("GET / HTTP/1.1\r\n{}\r\n", "a: b\r\n".repeat(65)),
+            431,
+        ),
+    ] {
+        let mut stream = TcpStream::connect(&address).await.unwrap();
+        stream.write_all(head.as_bytes()).await.unwrap();
+        let mut seen = String::new();
+        stream.read_to_string(&mut seen).await.unwrap();
+        assert_eq!(seen, format!("refused: Head({status})"));
+    }
+    // What came before it on the connection is answered as ever.
+    let mut stream = TcpStream::connect(&address).await.unwrap();
+    stream.write_all(REQUEST).await.unwrap();
+    stream.write_all(b"GARBAGE\r\n\r\n").await.unwrap();
+    let mut seen = String::new();
+    stream.read_to_string(&mut seen).await.unwrap();
+    assert!(seen.starts_with("HTTP/1.1 200 OK\r\n"), "{seen}");
+    assert!(seen.contains("answer"), "{seen}");
 }

@@ -33,6 +33,16 @@ pub mod listener;
 
 pub mod edge;
 
+pub mod limits;
+
+mod activity;
+
+mod body;
+
+mod door;
+
+mod watched;
+
 pub mod peer;
 
 mod forward;
@@ -69,6 +79,7 @@ mod error;
 
 pub use call::parse_duration;
 pub use edge::Edge;
+pub use limits::Limits;
 pub use listener::Phase;
 
 use std::sync::Arc;
@@ -76,15 +87,7 @@ use std::sync::Arc;
 use axum::Router;
 use tokio::sync::watch;
 
-use crate::machine::command::VALUE_LEN_MAX;
 use crate::raft;
-
-/// Largest JSON body, in bytes (1 MiB).
-pub const BODY_LEN_MAX: usize = 1 << 20;
-/// Largest body of a batch, in bytes (8 MiB).
-pub const BATCH_BODY_LEN_MAX: usize = 8 << 20;
-/// Most bytes of keys and values in a page (4 MiB).
-pub const PAGE_BYTES_MAX: usize = 4 << 20;
 
 /// What handlers share.
 #[derive(Clone)]
@@ -95,6 +98,8 @@ pub struct App {
     pub phase: watch::Receiver<Phase>,
     /// A leader not heard of for longer, or not hearing of its followers, makes this node not ready.
     pub silence_max: std::time::Duration,
+    /// What bounds requests.
+    pub limits: Arc<Limits>,
 }
 
 impl App {
@@ -114,15 +119,6 @@ async fn blocking<T: Send + 'static>(
     Ok(tokio::task::spawn_blocking(read)
         .await
         .expect("a read does not panic")?)
-}
-
-/// Largest body that `path` takes.
-fn body_len_max(path: &str) -> usize {
-    match path {
-        "/v1/transfers/batch" => BATCH_BODY_LEN_MAX,
-        _ if path.starts_with("/v1/kv/") => VALUE_LEN_MAX,
-        _ => BODY_LEN_MAX,
-    }
 }
 
 fn router(app: Shared) -> Router {

@@ -14,6 +14,7 @@ use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpListener;
 
+use super::listener::Place;
 use crate::raft::{CALL_LEN_MAX, Call, Peer, STREAM_PATH, STREAM_PROTOCOL};
 
 /// The peer listener's paths.
@@ -64,12 +65,15 @@ async fn stream(State(peer): State<Peer>, mut request: Request) -> Response {
         let reason = format!("this is for connections that upgrade to {STREAM_PROTOCOL}");
         return (StatusCode::UPGRADE_REQUIRED, reason).into_response();
     };
+    // The stream counts as a connection for as long as it lives.
+    let place = request.extensions_mut().remove::<Place>();
     tokio::spawn(async move {
         match upgrade.await {
             // Why a stream ended is said where it ended.
             Ok(io) => drop(peer.stream(TokioIo::new(io)).await),
             Err(error) => tracing::debug!("a peer connection was not upgraded: {error}"),
         }
+        drop(place);
     });
     let headers = [
         (CONNECTION, HeaderValue::from_static("upgrade")),

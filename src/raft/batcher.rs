@@ -58,8 +58,8 @@ impl Batcher {
     /// Queues a command. `bytes` begins with [`entry::HEADER_LEN`] bytes of room.
     ///
     /// # Errors
-    /// If the command is too large or the queue is full or closed: it is certainly not applied.
-    pub(super) fn enter(&self, bytes: Vec<u8>) -> Result<Ticket, WriteError> {
+    /// If the command is too large, the queue is full or closed, or the deadline would pass in it: it is certainly not applied.
+    pub(super) fn enter(&self, bytes: Vec<u8>, deadline: Instant) -> Result<Ticket, WriteError> {
         if bytes.len() > entry::ENTRY_LEN_MAX {
             return Err(WriteError::TooLarge {
                 len: bytes.len(),
@@ -67,7 +67,15 @@ impl Batcher {
             });
         }
         let weight = bytes.len() - entry::HEADER_LEN;
-        self.queue.enter(bytes, weight)
+        self.queue.enter(bytes, weight, deadline)
+    }
+
+    /// Whether a command of about `bytes` would be let in now.
+    ///
+    /// # Errors
+    /// As of [`Batcher::enter`].
+    pub(super) fn check_room(&self, bytes: usize, deadline: Instant) -> Result<(), WriteError> {
+        self.queue.check(bytes, deadline)
     }
 
     /// Refuses everything that waits, and everything to come, with [`WriteError::NotReady`]. What was handed over goes on.
@@ -303,7 +311,13 @@ mod tests {
                 let mut bytes = vec![0; entry::HEADER_LEN];
                 entry::encode_command(command, &mut bytes);
                 let weight = bytes.len();
-                queue.enter(bytes, weight).unwrap()
+                queue
+                    .enter(
+                        bytes,
+                        weight,
+                        Instant::now() + std::time::Duration::from_secs(60),
+                    )
+                    .unwrap()
             })
             .collect();
         let (batch, bytes) = assemble(queue.take(10, 1000), 7);

@@ -62,8 +62,20 @@ impl Client {
             .node
             .check_may_write()
             .and_then(|()| self.node.encode(command))
-            .and_then(|bytes| self.node.batcher.enter(bytes));
+            .and_then(|bytes| self.node.batcher.enter(bytes, deadline));
         async move { batcher::answer(ticket?, deadline).await }
+    }
+
+    /// Whether this node would take a command of about `bytes` now: asked before a large body is read and parsed in vain. A node
+    /// that does not lead has room for whatever it hands on.
+    ///
+    /// # Errors
+    /// As of [`Client::write`], and as certain.
+    pub fn check_room(&self, bytes: usize, deadline: Instant) -> Result<(), WriteError> {
+        match self.node.check_may_write() {
+            Ok(()) => self.node.batcher.check_room(bytes, deadline),
+            Err(_) => Ok(()),
+        }
     }
 
     /// Waits until a read at `level` may be served by [`Client::view`]. Never weaker than asked.

@@ -7,6 +7,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 use tokio::sync::{Notify, oneshot};
 
@@ -21,6 +22,8 @@ pub(super) struct Waiting {
     pub(super) bytes: Vec<u8>,
     /// Bytes it counts for.
     weight: usize,
+    /// When it came.
+    since: Instant,
     answer: oneshot::Sender<Answer>,
 }
 
@@ -96,15 +99,12 @@ impl Queue {
         self: &Arc<Queue>,
         bytes: Vec<u8>,
         weight: usize,
+        deadline: Instant,
     ) -> Result<Ticket, WriteError> {
         let (answer, receiver) = oneshot::channel();
+        let now = Instant::now();
         let mut inner = self.lock();
-        if let Some(error) = &inner.closed {
-            return Err(error.clone());
-        }
-        if let Some(limit) = inner.limit_reached(self.limits, weight) {
-            return Err(WriteError::Overloaded { limit });
-        }
+        inner.check(self.limits, weight, deadline, now)?;
         let number = inner.next;
         inner.next += 1;
         inner.commands += 1;
@@ -113,6 +113,7 @@ impl Queue {
         let waiting = Waiting {
             bytes,
             weight,
+            since: now,
             answer,
         };
         inner.waiting.insert(number, waiting);
@@ -123,6 +124,16 @@ impl Queue {
             number,
             answer: receiver,
         })
+    }
+
+    /// Whether a command of about this weight would be let in now; an empty queue may try any.
+    ///
+    /// # Errors
+    /// As of [`Queue::enter`].
+    pub(super) fn check(&self, weight: usize, deadline: Instant) -> Result<(), WriteError> {
+        let inner = self.lock();
+        let weight = if inner.commands == 0 { 0 } else { weight };
+        inner.check(self.limits, weight, deadline, Instant::now())
     }
 
     /// Takes the oldest commands: at least one if any waits, then as many as fit into both bounds.
@@ -218,6 +229,35 @@ impl Queue {
 }
 
 impl Inner {
+    fn check(
+        &self,
+        limits: Limits,
+        weight: usize,
+        deadline: Instant,
+        now: Instant,
+    ) -> Result<(), WriteError> {
+        if let Some(error) = &self.closed {
+            return Err(error.clone());
+        }
+        let limit = self.limit_reached(limits, weight);
+        match limit.or_else(|| self.wait_too_long(deadline, now)) {
+            Some(limit) => Err(WriteError::Overloaded { limit }),
+            None => Ok(()),
+        }
+    }
+
+    /// The queue is in order of arrival: who comes now waits about as long as who is first in it has waited. What could not
+    /// be proposed before its deadline only takes room from what can.
+    fn wait_too_long(&self, deadline: Instant, now: Instant) -> Option<String> {
+        let (_, first) = self.waiting.first_key_value()?;
+        let wait = now.saturating_duration_since(first.since);
+        let left = deadline.saturating_duration_since(now);
+        (wait >= left).then(|| {
+            let (wait, left) = (wait.as_millis(), left.as_millis());
+            format!("writes wait {wait} ms before they are proposed, this one has {left} ms left")
+        })
+    }
+
     fn limit_reached(&self, limits: Limits, weight: usize) -> Option<String> {
         if self.commands >= limits.commands {
             return Some(format!(
@@ -251,10 +291,16 @@ impl Drop for Ticket {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     fn queue(commands: usize, bytes: usize) -> Arc<Queue> {
         Queue::new(Limits { commands, bytes })
+    }
+
+    fn later() -> Instant {
+        Instant::now() + Duration::from_secs(60)
     }
 
     fn overloaded(result: Result<Ticket, WriteError>) -> String {
@@ -268,43 +314,45 @@ mod tests {
     #[test]
     fn commands_are_taken_in_up_to_the_limit_and_refused_beyond_it() {
         let queue = queue(3, 1000);
-        let tickets: Vec<_> = (0..3).map(|_| queue.enter(vec![], 1).unwrap()).collect();
-        let limit = overloaded(queue.enter(vec![], 1));
+        let tickets: Vec<_> = (0..3)
+            .map(|_| queue.enter(vec![], 1, later()).unwrap())
+            .collect();
+        let limit = overloaded(queue.enter(vec![], 1, later()));
         assert!(limit.contains("queue_commands_max is 3"), "{limit}");
         drop(tickets);
         assert!(queue.is_idle());
-        queue.enter(vec![], 1).unwrap();
+        queue.enter(vec![], 1, later()).unwrap();
     }
 
     #[test]
     fn bytes_are_taken_in_up_to_the_limit_and_refused_beyond_it() {
         let queue = queue(100, 10);
-        let _nine = queue.enter(vec![], 9).unwrap();
-        let one = queue.enter(vec![], 1).unwrap();
-        let limit = overloaded(queue.enter(vec![], 1));
+        let _nine = queue.enter(vec![], 9, later()).unwrap();
+        let one = queue.enter(vec![], 1, later()).unwrap();
+        let limit = overloaded(queue.enter(vec![], 1, later()));
         assert!(limit.contains("queue_bytes_max is 10"), "{limit}");
         assert!(one.withdraw());
-        assert!(queue.enter(vec![], 2).is_err());
-        queue.enter(vec![], 1).unwrap();
+        assert!(queue.enter(vec![], 2, later()).is_err());
+        queue.enter(vec![], 1, later()).unwrap();
     }
 
     #[test]
     fn what_was_handed_over_counts_until_it_has_its_answer() {
         let queue = queue(1, 10);
-        let ticket = queue.enter(vec![], 1).unwrap();
+        let ticket = queue.enter(vec![], 1, later()).unwrap();
         let mut taken = queue.take(10, 10);
         drop(ticket);
-        overloaded(queue.enter(vec![], 1));
+        overloaded(queue.enter(vec![], 1, later()));
         queue.finish(taken.remove(0), Err(WriteError::Expired));
-        queue.enter(vec![], 1).unwrap();
+        queue.enter(vec![], 1, later()).unwrap();
     }
 
     #[test]
     fn a_command_is_withdrawn_or_handed_over_but_never_both() {
         let queue = queue(10, 100);
         let (first, second) = (
-            queue.enter(vec![1], 1).unwrap(),
-            queue.enter(vec![2], 1).unwrap(),
+            queue.enter(vec![1], 1, later()).unwrap(),
+            queue.enter(vec![2], 1, later()).unwrap(),
         );
         assert!(first.withdraw());
         assert!(!first.withdraw());
@@ -318,7 +366,7 @@ mod tests {
     fn a_batch_holds_what_fits_and_at_least_one_command() {
         let queue = queue(10, 100);
         let _tickets: Vec<_> = [20, 4, 4, 4]
-            .map(|weight| queue.enter(vec![], weight).unwrap())
+            .map(|weight| queue.enter(vec![], weight, later()).unwrap())
             .into();
         assert_eq!(
             queue.take(10, 8).len(),
@@ -335,5 +383,25 @@ mod tests {
         );
         assert_eq!(queue.take(10, 8).len(), 1);
         assert_eq!(queue.take(10, 8).len(), 0);
+    }
+
+    #[test]
+    fn who_would_wait_beyond_its_deadline_is_refused_at_once() {
+        let queue = queue(10, 100);
+        // Nothing waits: whatever has any time left may try.
+        let first = queue.enter(vec![], 1, Instant::now()).unwrap();
+        // A second later, one that has a second left would come too late, one that has more would not.
+        let (second, now) = (
+            Duration::from_secs(1),
+            Instant::now() + Duration::from_secs(1),
+        );
+        let check = |left| queue.lock().check(queue.limits, 1, now + left, now);
+        let refused = check(second).unwrap_err().to_string();
+        assert!(refused.contains("before they are proposed"), "{refused}");
+        assert!(check(second * 2).is_ok());
+        let _second = queue.enter(vec![], 1, later()).unwrap();
+        drop(first);
+        assert!(queue.check(1000, later()).is_err());
+        assert!(self::queue(10, 100).check(1000, Instant::now()).is_ok());
     }
 }

@@ -69,6 +69,14 @@ impl StatusSource {
         let role = role(&metrics);
         let leads = role == Role::Leader;
         let applied = self.state.applied().log_id.map(|applied| applied.index);
+        // A sole voter is its own quorum, which nothing has to remind of itself.
+        let mut voters = metrics.membership_config.voter_ids();
+        let is_alone = voters.next() == Some(identity.node_id) && voters.next().is_none();
+        let acked = metrics.last_quorum_acked.as_ref();
+        let ack_age = match is_alone {
+            true => Some(Duration::ZERO),
+            false => acked.map(|acked| acked.elapsed()),
+        };
         Status {
             node: identity.node_id,
             cluster_id: identity.cluster_id,
@@ -78,11 +86,7 @@ impl StatusSource {
             last_log_index: metrics.last_log_index,
             committed_index: metrics.local_committed.as_ref().map(|id| id.index),
             applied_index: applied,
-            quorum_ack_age: metrics
-                .last_quorum_acked
-                .as_ref()
-                .filter(|_| leads)
-                .map(|acked| acked.elapsed()),
+            quorum_ack_age: ack_age.filter(|_| leads),
             last_contact: if leads {
                 Some(Duration::ZERO)
             } else {

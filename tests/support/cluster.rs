@@ -33,6 +33,7 @@ pub(crate) struct Cluster {
     dir: TempDir,
     ports: Ports,
     style: Style,
+    flags: Vec<&'static str>,
 }
 
 /// How the nodes are run.
@@ -52,10 +53,15 @@ struct Node {
 impl Cluster {
     /// Starts `size` nodes and leaves them unformed.
     pub(crate) fn unformed(size: u64) -> Cluster {
-        Cluster::spawn(size, Style::Fast)
+        Cluster::spawn(size, Style::Fast, &[])
     }
 
-    fn spawn(size: u64, style: Style) -> Cluster {
+    /// A formed cluster whose nodes are started with more flags.
+    pub(crate) fn formed_with(size: u64, flags: &[&'static str]) -> Cluster {
+        Cluster::spawn(size, Style::Fast, flags).form()
+    }
+
+    fn spawn(size: u64, style: Style, flags: &[&'static str]) -> Cluster {
         let nodes = (1..=size).map(|id| Node { id, process: None }).collect();
         let dir = tempfile::tempdir().expect("a temporary directory");
         let ports = Ports::reserve();
@@ -64,6 +70,7 @@ impl Cluster {
             dir,
             ports,
             style,
+            flags: flags.to_vec(),
         };
         for id in 1..=size {
             cluster.start(id);
@@ -78,7 +85,7 @@ impl Cluster {
 
     /// The same, with every node's system calls written down.
     pub(crate) fn traced(size: u64) -> Cluster {
-        Cluster::spawn(size, Style::Traced).form()
+        Cluster::spawn(size, Style::Traced, &[]).form()
     }
 
     fn form(self) -> Cluster {
@@ -166,6 +173,7 @@ impl Cluster {
                 &format!("127.0.0.1:{}", self.ports.peer(id)),
             ])
             .args(if self.style == Style::Fast { FAST } else { &[] })
+            .args(&self.flags)
             .stdin(Stdio::null())
             .stdout(log)
             .stderr(errors)
@@ -181,6 +189,15 @@ impl Cluster {
         let mut process = self.node(id).process.take().expect("it runs");
         process.kill().expect("it can be killed");
         process.wait().expect("it can be waited for");
+    }
+
+    /// Memory that node `id` holds, in bytes.
+    pub(crate) fn memory(&mut self, id: u64) -> u64 {
+        let pid = self.node(id).process.as_ref().expect("it runs").id();
+        let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("it runs");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let kib = line.and_then(|line| line.trim().strip_suffix(" kB"));
+        1024 * kib.expect("a size").parse::<u64>().expect("a number")
     }
 
     /// Sends SIGTERM to node `id` and waits for its end.

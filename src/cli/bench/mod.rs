@@ -1,4 +1,4 @@
-//! `quorate bench`: closed-loop load with latency percentiles.
+//! `quorate bench`: closed-loop load, or one at a fixed rate, with latency percentiles.
 //!
 //! Each client sends a request, waits for the answer and sends the next, so a slow server is asked less often: the percentiles
 //! are those of this many waiting clients, not of an arrival rate.
@@ -55,6 +55,10 @@ pub(super) struct Bench {
     /// Stop after this many requests instead.
     #[arg(long, conflicts_with_all = ["seconds", "warmup_seconds"])]
     ops: Option<u64>,
+    /// Send this many requests a second, all clients together, whether or not answers keep up; a client that is still
+    /// waiting when its next request is due lets that one go. Latencies then count from when a request was due.
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..=10_000_000))]
+    rate: Option<u64>,
     /// Bytes of a value.
     #[arg(long, default_value_t = 256)]
     value_bytes: usize,
@@ -104,6 +108,12 @@ impl Bench {
         Ok(())
     }
 
+    /// Time between two requests of one client, if --rate says.
+    fn interval(&self) -> Option<Duration> {
+        let rate = self.rate? as f64;
+        Some(Duration::from_secs_f64(self.clients as f64 / rate))
+    }
+
     /// Makes what the workload needs; gives the addresses to ask.
     fn set_up(&self, global: &Global, shape: &Shape) -> Result<Vec<String>, Failure> {
         let mut endpoints = Vec::new();
@@ -141,6 +151,7 @@ impl Bench {
                 .is_none()
                 .then(|| from + Duration::from_secs(self.seconds)),
             left: AtomicU64::new(self.ops.unwrap_or(u64::MAX)),
+            interval: self.interval(),
         });
         let threads: Vec<_> = (0..self.threads)
             .map(|thread| {
@@ -169,6 +180,7 @@ impl Bench {
             workload,
             clients: self.clients,
             items,
+            rate: self.rate,
             elapsed,
             tally,
         })
@@ -185,6 +197,8 @@ struct Plan {
     until: Option<Instant>,
     /// Requests left to send. Relaxed: a count.
     left: AtomicU64,
+    /// Time between two requests of a client; none if each waits for the answer to the one before.
+    interval: Option<Duration>,
 }
 
 impl Plan {
@@ -236,22 +250,67 @@ async fn run_client(plan: Arc<Plan>, endpoint: String, client: u64) -> Tally {
     let mut maker = Maker::new(&plan.shape, client);
     let mut request = Vec::new();
     let mut wire = None;
+    let mut pace = plan.interval.map(|interval| Pace::new(interval, client));
     while plan.may_start() {
+        let due = match &mut pace {
+            Some(pace) => pace.wait().await,
+            None => Instant::now(),
+        };
         maker.next(&mut request);
-        let begun = Instant::now();
         let answered = attempt(&mut wire, &endpoint, &request).await;
         let ended = Instant::now();
-        let counts = begun >= plan.from && plan.until.is_none_or(|until| ended <= until);
+        let counts = due >= plan.from && plan.until.is_none_or(|until| ended <= until);
         match answered {
-            Ok(()) if counts => tally.success(ended - begun),
+            Ok(()) if counts => tally.success(ended - due),
             Ok(()) => {}
             Err(kind) => {
-                tally.error(kind);
-                tokio::time::sleep(PAUSE).await;
+                if counts {
+                    tally.error(kind, ended - due);
+                }
+                // Whoever keeps a rate does so whatever the answer, as long as there is someone who answers.
+                if pace.is_none() || wire.is_none() {
+                    tokio::time::sleep(PAUSE).await;
+                }
             }
         }
     }
+    tally.skipped(pace.map_or(0, |pace| pace.skipped));
     tally
+}
+
+/// When one client's requests are due.
+#[derive(Debug)]
+struct Pace {
+    interval: Duration,
+    next: Instant,
+    skipped: u64,
+}
+
+impl Pace {
+    /// The clients are spread over the interval, so that they do not send all at once.
+    fn new(interval: Duration, client: u64) -> Pace {
+        // Multiples of the golden ratio spread evenly, however many there are.
+        let phase = (client as f64 * 0.618_033_988_749_895).fract();
+        Pace {
+            interval,
+            next: Instant::now() + interval.mul_f64(phase),
+            skipped: 0,
+        }
+    }
+
+    /// Waits until the next request is due and says when that was. Those that were due while the one before was waiting for
+    /// its answer are let go.
+    async fn wait(&mut self) -> Instant {
+        let now = Instant::now();
+        while self.next + self.interval <= now {
+            self.next += self.interval;
+            self.skipped += 1;
+        }
+        let due = self.next;
+        self.next += self.interval;
+        tokio::time::sleep_until(due.into()).await;
+        due
+    }
 }
 
 /// One request; the kind of failure if it is one.

@@ -11,16 +11,20 @@ use serde_json::{Value, json};
 #[derive(Clone, Debug)]
 pub(super) struct Tally {
     latencies: Histogram<u64>,
+    failures: Histogram<u64>,
     errors: BTreeMap<String, u64>,
+    skipped: u64,
 }
 
 impl Tally {
     /// An empty one.
     pub(super) fn new() -> Tally {
-        let latencies = Histogram::new(3).expect("three significant digits are allowed");
+        let empty = || Histogram::new(3).expect("three significant digits are allowed");
         Tally {
-            latencies,
+            latencies: empty(),
+            failures: empty(),
             errors: BTreeMap::new(),
+            skipped: 0,
         }
     }
 
@@ -30,9 +34,16 @@ impl Tally {
         self.latencies.record(nanos).expect("the histogram grows");
     }
 
-    /// A failure.
-    pub(super) fn error(&mut self, kind: String) {
+    /// A failure, and how long that took.
+    pub(super) fn error(&mut self, kind: String, latency: Duration) {
+        let nanos = u64::try_from(latency.as_nanos()).unwrap_or(u64::MAX);
+        self.failures.record(nanos).expect("the histogram grows");
         *self.errors.entry(kind).or_default() += 1;
+    }
+
+    /// Requests that were due and not sent, because their client was waiting.
+    pub(super) fn skipped(&mut self, count: u64) {
+        self.skipped += count;
     }
 
     /// Adds what another client found.
@@ -40,6 +51,10 @@ impl Tally {
         self.latencies
             .add(&other.latencies)
             .expect("the histogram grows");
+        self.failures
+            .add(&other.failures)
+            .expect("the histogram grows");
+        self.skipped += other.skipped;
         for (kind, count) in &other.errors {
             *self.errors.entry(kind.clone()).or_default() += count;
         }
@@ -55,6 +70,8 @@ pub(super) struct Report {
     pub(super) clients: u64,
     /// Items in a request: transfers of a batch, else 1.
     pub(super) items: u64,
+    /// Requests a second that were asked for, if any rate was.
+    pub(super) rate: Option<u64>,
     /// Time measured.
     pub(super) elapsed: Duration,
     /// What was found.
@@ -89,7 +106,13 @@ impl Report {
                 "p99.9": self.micros(0.999),
                 "max": latencies.max() as f64 / 1000.0,
             },
+            "rate": self.rate,
+            "skipped": self.tally.skipped,
             "errors": self.tally.errors,
+            "refused_latency_us": {
+                "p50": self.tally.failures.value_at_quantile(0.5) as f64 / 1000.0,
+                "p99": self.tally.failures.value_at_quantile(0.99) as f64 / 1000.0,
+            },
         })
     }
 
@@ -118,6 +141,13 @@ impl Report {
         for (name, quantile) in quantiles {
             let _ = writeln!(text, "  {name:<10}  {:>12.1} us", self.micros(quantile));
         }
+        if let Some(rate) = self.rate {
+            let skipped = self.tally.skipped;
+            let _ = writeln!(
+                text,
+                "  rate        {rate:>12} requests/s asked for, {skipped} not sent"
+            );
+        }
         if self.tally.errors.is_empty() {
             text.push_str("  no errors\n");
         }
@@ -138,7 +168,8 @@ mod tests {
         for micros in 1..=100 {
             one.success(Duration::from_micros(micros));
         }
-        one.error("503 no_leader".to_owned());
+        one.error("503 no_leader".to_owned(), Duration::from_millis(1));
+        one.skipped(3);
         all.add(&one);
         all.add(&one);
         let elapsed = Duration::from_secs(2);
@@ -146,6 +177,7 @@ mod tests {
             workload: "transfer-batch",
             clients: 2,
             items: 10,
+            rate: Some(1000),
             elapsed,
             tally: all,
         };
@@ -156,5 +188,11 @@ mod tests {
         let p99 = json["latency_us"]["p99"].as_f64().unwrap();
         assert!((98.0..101.0).contains(&p99), "{p99}");
         assert!(report.text().contains("2 x 503 no_leader"));
+        assert_eq!(json["skipped"], 6);
+        assert!(
+            report
+                .text()
+                .contains("1000 requests/s asked for, 6 not sent")
+        );
     }
 }

@@ -84,7 +84,11 @@ async fn a_leader_whose_disk_hangs_refuses_writes_and_hands_over() {
     })
     .await;
     let node = &cluster.client(1).node;
-    let refused = node.batcher.enter(vec![0; 64]).map(drop).unwrap_err();
+    let refused = node
+        .batcher
+        .enter(vec![0; 64], soon())
+        .map(drop)
+        .unwrap_err();
     assert!(matches!(refused, WriteError::NotReady(_)), "{refused:?}");
     while put(cluster.client(leader), "on", "1", soon())
         .await
@@ -99,7 +103,7 @@ async fn a_leader_whose_disk_hangs_refuses_writes_and_hands_over() {
     cluster.converge().await;
     assert!(cluster.faults().is_empty());
     eventually("it takes writes again", || {
-        node.batcher.enter(vec![0; 64]).is_ok()
+        node.batcher.enter(vec![0; 64], soon()).is_ok()
     })
     .await;
 }
