@@ -29,6 +29,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("openraft", &["raft"]),
     ("rocksdb", &["storage"]),
     ("clap", &["cli", "config"]),
+    ("clap_complete", &["cli"]),
     ("anyhow", &["cli", "node", "config", "raft", "storage"]),
 ];
 

@@ -1,15 +1,16 @@
-//! `quorate init` and `quorate status`.
+//! `quorate init`, `status` and `leader`.
 
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use clap::Args;
+use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
-use super::client::{Ask, Client};
-use super::output::{Failure, print, show, table};
-use super::{Format, Global};
-use crate::client::authority;
+use super::Global;
+use super::format::{Csv, Format, show, table};
+use super::output::{Exit, Failure, print};
+use crate::client::cluster::{NewMember, init_ask, move_ask, view_ask};
+use crate::client::{Client, authority};
 
 /// A member silent for longer counts as unreachable.
 const SILENCE_MAX_MS: u64 = 5000;
@@ -26,17 +27,10 @@ formed with the same members. It waits for members that are not up yet.")]
 pub(super) struct Init {
     /// A member: its id, the address of its peer listener, the URL of its client listener.
     #[arg(long = "member", required = true, value_name = "ID=PEER,URL", value_parser = member)]
-    members: Vec<Member>,
+    members: Vec<NewMember>,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Member {
-    id: u64,
-    peer_addr: String,
-    client_url: String,
-}
-
-fn member(text: &str) -> Result<Member, String> {
+fn member(text: &str) -> Result<NewMember, String> {
     let parts = text
         .split_once('=')
         .and_then(|(id, rest)| Some((id, rest.split_once(',')?)));
@@ -45,7 +39,7 @@ fn member(text: &str) -> Result<Member, String> {
     };
     let id = id.parse().map_err(|_| format!("{id:?} is not a node id"))?;
     authority(client_url)?;
-    Ok(Member {
+    Ok(NewMember {
         id,
         peer_addr: peer_addr.to_owned(),
         client_url: client_url.to_owned(),
@@ -59,82 +53,111 @@ impl Init {
             [] => vec![self.members[0].client_url.clone()],
             named => named.to_vec(),
         };
-        let client = global.client_for(&endpoints, Duration::from_secs(60))?;
-        let members: Vec<_> = self.members.iter().map(Member::json).collect();
-        let answer = client
-            .ask(&Ask::create(
-                "/v1/cluster/init",
-                &json!({ "members": members }),
-            ))
-            .await?;
-        match global.output {
-            Format::Json => show(global.output, &answer),
-            Format::Table => {
-                let body = answer.json();
-                let done = if body["result"] == "formed" {
-                    "formed"
-                } else {
-                    "was formed before"
-                };
-                let id = body["cluster_id"].as_str().unwrap_or("?");
-                print(&format!("cluster {id} {done}: {} members\n", members.len()));
-            }
+        let mut options = global.options(Duration::from_secs(60));
+        // Members are asked one after the other: cut short, an attempt would be for nothing.
+        options.attempt = options.timeout;
+        let client = Client::new(&endpoints, options).map_err(Failure::usage)?;
+        let answer = global.ask_of(&client, &init_ask(&self.members)).await?;
+        let body = answer.json();
+        if global.output != Format::Table {
+            show(global.output, &body);
+            return Ok(());
         }
+        let done = match body["result"] == "formed" {
+            true => "formed",
+            false => "was formed before",
+        };
+        let id = body["cluster_id"].as_str().unwrap_or("?");
+        let count = self.members.len();
+        print(&format!("cluster {id} {done}: {count} members\n"));
         Ok(())
     }
 }
 
-impl Member {
-    fn json(&self) -> Value {
-        json!({ "id": self.id, "peer_addr": self.peer_addr, "client_url": self.client_url })
+/// The leader.
+#[derive(Debug, Subcommand)]
+pub(super) enum Leader {
+    /// Show who leads.
+    #[command(after_help = "Example:\n  quorate leader show")]
+    Show,
+    /// Have another voter lead, and wait until it does.
+    #[command(
+        after_help = "Examples:\n  quorate leader transfer\n  quorate leader transfer --to 2"
+    )]
+    Transfer {
+        /// Id of the node [default: the one that has most of the log].
+        #[arg(long, value_name = "NODE")]
+        to: Option<u64>,
+    },
+}
+
+impl Leader {
+    /// Does it.
+    pub(super) async fn run(self, global: &Global) -> Result<(), Failure> {
+        match self {
+            Leader::Show => {
+                let view = global.ask(&view_ask()).await?.json();
+                if view["leader"].is_null() {
+                    return Err(Failure::new(Exit::Degraded, "no leader is known"));
+                }
+                show(
+                    global.output,
+                    &json!({ "leader": view["leader"], "term": view["term"] }),
+                );
+                Ok(())
+            }
+            Leader::Transfer { to } => global.write(&move_ask(to)).await,
+        }
     }
 }
 
 /// Shows the cluster as its leader sees it; a failure if it is degraded.
 pub(super) async fn status(global: &Global) -> Result<(), Failure> {
     let client = global.client()?;
-    let view = best_view(&client).await?;
+    let view = best_view(global, &client).await?;
     let degraded = problems(&view);
     match global.output {
-        Format::Json => print(&format!("{view}\n")),
+        Format::Json | Format::Jsonl => print(&format!("{view}\n")),
+        Format::Csv => print(&Csv::default().rows(members(&view))),
         Format::Table => print(&render(&view)),
     }
     match degraded.is_empty() {
         true => Ok(()),
-        false => Err(Failure::refused(format!(
-            "degraded: {}",
-            degraded.join("; ")
-        ))),
+        false => {
+            let why = format!("degraded: {}", degraded.join("; "));
+            Err(Failure::new(Exit::Degraded, why))
+        }
     }
 }
 
 /// The leader's view if it can be had, else the one of whoever answers.
-async fn best_view(client: &Client) -> Result<Value, Failure> {
-    let ask = Ask::get("/v1/cluster".to_owned());
-    let mut best = None;
-    let mut refused = Vec::new();
+async fn best_view(global: &Global, client: &Client) -> Result<Value, Failure> {
+    let ask = view_ask();
+    let view_of = async |address: &str| -> Result<Value, String> {
+        global.explain(address, &ask);
+        let answer = client.ask_one(address, &ask).await;
+        let answer = answer.map_err(|error| error.to_string())?;
+        match answer.status.as_u16() {
+            200 => Ok(answer.json()),
+            status => Err(format!("{address}: HTTP {status}")),
+        }
+    };
+    let (mut best, mut refused) = (None, Vec::new());
     for endpoint in client.endpoints() {
-        match client.ask_one(endpoint, &ask).await {
-            Ok(answer) if answer.status == 200 => {
-                let view = answer.json();
-                if view["role"] == "leader" {
-                    return Ok(view);
-                }
-                best = Some(view);
-            }
-            Ok(answer) => refused.push(format!("{}: HTTP {}", answer.endpoint, answer.status)),
+        match view_of(endpoint).await {
+            Ok(view) if view["role"] == "leader" => return Ok(view),
+            Ok(view) => best = Some(view),
             Err(why) => refused.push(why),
         }
     }
     let Some(view) = best else {
-        return Err(Failure::unreachable(refused.join("; ")));
+        return Err(Failure::new(Exit::Unavailable, refused.join("; ")));
     };
     if let Some(Ok(leader)) = view["leader"]["client_url"].as_str().map(authority)
-        && let Ok(answer) = client.ask_one(&leader, &ask).await
-        && answer.status == 200
-        && answer.json()["role"] == "leader"
+        && let Ok(led) = view_of(&leader).await
+        && led["role"] == "leader"
     {
-        return Ok(answer.json());
+        return Ok(led);
     }
     Ok(view)
 }
@@ -269,7 +292,7 @@ mod tests {
 
     #[test]
     fn a_member_is_an_id_an_address_and_a_url() {
-        let expected = Member {
+        let expected = NewMember {
             id: 2,
             peer_addr: "127.0.0.1:7102".to_owned(),
             client_url: "http://127.0.0.1:7002".to_owned(),

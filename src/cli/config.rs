@@ -3,11 +3,12 @@
 use std::path::PathBuf;
 
 use clap::Subcommand;
-use serde_json::json;
+use serde_json::{Value, json};
 
-use super::output::{Failure, print, table};
+use super::Global;
+use super::format::{Format, show, table};
+use super::output::{Failure, print};
 use super::settings::Flags;
-use super::{Format, Global};
 use crate::config::settings::{SETTINGS, example, find, spelling};
 use crate::config::sources::{Given, Origin};
 
@@ -48,10 +49,10 @@ impl Config {
         match self {
             Config::Show(flags) => {
                 let given = flags.given();
-                print(&match global.output {
-                    Format::Json => json_rows(&given),
-                    Format::Table => rows(&given),
-                });
+                match global.output {
+                    Format::Table => print(&rows(&given)),
+                    other => show(other, &json_rows(&given)),
+                }
                 given.check().map(drop).map_err(Failure::usage)
             }
             Config::Check { file } => {
@@ -91,7 +92,7 @@ fn rows(given: &Given) -> String {
     table(&["SETTING", "VALUE", "FROM"], &cells.collect::<Vec<_>>())
 }
 
-fn json_rows(given: &Given) -> String {
+fn json_rows(given: &Given) -> Value {
     let row = |(place, value, origin): (usize, Option<_>, &Origin)| {
         let setting = &SETTINGS[place];
         json!({
@@ -104,7 +105,7 @@ fn json_rows(given: &Given) -> String {
         })
     };
     let rows: Vec<_> = given.rows().into_iter().map(row).collect();
-    format!("{}\n", json!({ "settings": rows }))
+    json!({ "settings": rows })
 }
 
 fn explain(name: &str) -> Result<(), Failure> {
@@ -172,7 +173,7 @@ mod tests {
         assert_eq!(line("node_id"), "node_id (must be set) default");
         assert_eq!(line("queue_bytes_max"), "queue_bytes_max 64MiB default");
         assert_eq!(shown.lines().count(), SETTINGS.len() + 1);
-        let json: serde_json::Value = serde_json::from_str(&json_rows(&given)).unwrap();
+        let json = json_rows(&given);
         assert_eq!(json["settings"].as_array().unwrap().len(), SETTINGS.len());
     }
 }

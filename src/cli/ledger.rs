@@ -1,11 +1,12 @@
-//! `quorate ledger`, `account` and `transfer`.
+//! `quorate ledger`, `account` and `trial-balance`.
 
 use clap::{Args, Subcommand};
-use serde_json::{Map, Value, json};
 
 use super::Global;
-use super::client::Ask;
-use super::output::{Failure, show};
+use super::list::{Amount, list};
+use super::output::Failure;
+use crate::client::Ask;
+use crate::client::ledgers::{Limits, NewAccount, NewLedger};
 use crate::machine::id;
 
 /// Ledgers.
@@ -24,14 +25,15 @@ pub(super) enum Ledger {
         #[arg(long, default_value_t = 2)]
         scale: u8,
     },
-    /// Show a ledger with its totals.
-    Show {
-        /// Its id.
-        #[arg(value_parser = checked_id)]
-        id: String,
+    /// List ledgers, by id.
+    #[command(after_help = "Example:\n  quorate ledger list --all -o csv")]
+    List {
+        #[command(flatten)]
+        amount: Amount,
     },
-    /// Show the sums over all accounts of a ledger.
-    TrialBalance {
+    /// Show a ledger with its totals.
+    #[command(after_help = "Example:\n  quorate ledger show usd")]
+    Show {
         /// Its id.
         #[arg(value_parser = checked_id)]
         id: String,
@@ -41,17 +43,48 @@ pub(super) enum Ledger {
 impl Ledger {
     /// Does it.
     pub(super) async fn run(self, global: &Global) -> Result<(), Failure> {
-        let ask = match self {
-            Ledger::Create { id, asset, scale } => Ask::create(
-                "/v1/ledgers",
-                &json!({ "id": id, "asset": asset, "scale": scale }),
-            ),
-            Ledger::Show { id } => Ask::get(format!("/v1/ledgers/{id}{}", global.query())),
-            Ledger::TrialBalance { id } => {
-                Ask::get(format!("/v1/ledgers/{id}/trial-balance{}", global.query()))
+        match self {
+            Ledger::Create { id, asset, scale } => {
+                global.write(&NewLedger { id, asset, scale }.ask()).await
             }
-        };
-        answer(global, &ask).await
+            Ledger::List { amount } => {
+                let columns = [
+                    ("ID", "/id"),
+                    ("ASSET", "/asset"),
+                    ("SCALE", "/scale"),
+                    ("DEBITS", "/totals/debits_posted"),
+                    ("CREDITS", "/totals/credits_posted"),
+                    ("CREATED", "/created_at"),
+                ];
+                list(global, &global.read("/v1/ledgers"), &columns, amount).await
+            }
+            Ledger::Show { id } => {
+                global
+                    .show(&global.read(&format!("/v1/ledgers/{id}")))
+                    .await
+            }
+        }
+    }
+}
+
+/// Show the sums over all accounts of a ledger, and whether they agree.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  quorate trial-balance usd")]
+pub(super) struct TrialBalance {
+    /// Id of the ledger.
+    #[arg(value_parser = checked_id)]
+    ledger: String,
+}
+
+impl TrialBalance {
+    /// Shows it; fails if the ledger does not balance.
+    pub(super) async fn run(self, global: &Global) -> Result<(), Failure> {
+        let path = format!("/v1/ledgers/{}/trial-balance", self.ledger);
+        let shown = global.shown(&global.read(&path)).await?;
+        match shown["balanced"] == true {
+            true => Ok(()),
+            false => Err(Failure::refused("the ledger does not balance")),
+        }
     }
 }
 
@@ -78,7 +111,22 @@ pub(super) enum Account {
         #[arg(long)]
         credits_must_not_exceed_debits: bool,
     },
+    /// List accounts with their balances, by id.
+    #[command(after_help = "Examples:
+  quorate account list --ledger usd --prefix users: --limit 20
+  quorate account list --all -o csv >accounts.csv")]
+    List {
+        /// Only those of this ledger.
+        #[arg(long, value_parser = checked_id)]
+        ledger: Option<String>,
+        /// Only those whose ids start so.
+        #[arg(long)]
+        prefix: Option<String>,
+        #[command(flatten)]
+        amount: Amount,
+    },
     /// Show an account with its balance.
+    #[command(after_help = "Example:\n  quorate account show users:alice -c follower")]
     Show {
         /// Its id.
         #[arg(value_parser = checked_id)]
@@ -89,7 +137,7 @@ pub(super) enum Account {
 impl Account {
     /// Does it.
     pub(super) async fn run(self, global: &Global) -> Result<(), Failure> {
-        let ask = match self {
+        match self {
             Account::Create {
                 id,
                 ledger,
@@ -97,126 +145,57 @@ impl Account {
                 debits_must_not_exceed_credits,
                 credits_must_not_exceed_debits,
             } => {
-                let limits = json!({
-                    "debits_must_not_exceed_credits": debits_must_not_exceed_credits,
-                    "credits_must_not_exceed_debits": credits_must_not_exceed_debits,
-                });
-                let body = json!({ "id": id, "ledger": ledger, "code": code, "limits": limits });
-                Ask::create("/v1/accounts", &body)
+                let limits = Limits {
+                    debits_must_not_exceed_credits,
+                    credits_must_not_exceed_debits,
+                };
+                let new = NewAccount {
+                    id,
+                    ledger,
+                    code,
+                    limits,
+                };
+                global.write(&new.ask()).await
             }
-            Account::Show { id } => Ask::get(format!("/v1/accounts/{id}{}", global.query())),
-        };
-        answer(global, &ask).await
+            Account::List {
+                ledger,
+                prefix,
+                amount,
+            } => {
+                let ask = accounts(global, ledger.as_deref(), prefix.as_deref());
+                list(global, &ask, COLUMNS, amount).await
+            }
+            Account::Show { id } => {
+                global
+                    .show(&global.read(&format!("/v1/accounts/{id}")))
+                    .await
+            }
+        }
     }
 }
 
-/// Transfers.
-#[derive(Debug, Subcommand)]
-pub(super) enum Transfer {
-    /// Post a transfer.
-    Send(Send),
-    /// Show a transfer, posted or refused for ever.
-    Show {
-        /// Its id.
-        #[arg(value_parser = checked_id)]
-        id: String,
-    },
+/// Of a table of accounts.
+const COLUMNS: &[(&str, &str)] = &[
+    ("ID", "/id"),
+    ("LEDGER", "/ledger"),
+    ("CODE", "/code"),
+    ("BALANCE", "/balance/display"),
+    ("ASSET", "/balance/asset"),
+    ("DEBITS", "/balance/debits_posted"),
+    ("CREDITS", "/balance/credits_posted"),
+];
+
+fn accounts(global: &Global, ledger: Option<&str>, prefix: Option<&str>) -> Ask {
+    global
+        .read("/v1/accounts")
+        .param("ledger", ledger)
+        .param("prefix", prefix)
 }
 
-/// Post a transfer.
-#[derive(Debug, Args)]
-#[command(after_help = "Example:
-  quorate transfer send --debit users:alice --credit shops:bob --amount 1250 --metadata order=77
-
-Repeating it with the same --id moves nothing twice. Without --id one is made and printed.")]
-pub(super) struct Send {
-    /// Its id [default: a random one].
-    #[arg(long, value_parser = checked_id)]
-    id: Option<String>,
-    /// Id of the account to debit: where it comes from.
-    #[arg(long, value_parser = checked_id)]
-    debit: String,
-    /// Id of the account to credit: where it goes.
-    #[arg(long, value_parser = checked_id)]
-    credit: String,
-    /// Minor units.
-    #[arg(long)]
-    amount: u128,
-    /// A number of your choice.
-    #[arg(long, default_value_t = 0)]
-    code: u32,
-    /// Metadata; may be repeated.
-    #[arg(long, value_name = "KEY=VALUE", value_parser = pair)]
-    metadata: Vec<(String, String)>,
-}
-
-impl Transfer {
-    /// Does it.
-    pub(super) async fn run(self, global: &Global) -> Result<(), Failure> {
-        let ask = match self {
-            Transfer::Send(send) => Ask::create("/v1/transfers", &send.body()),
-            Transfer::Show { id } => Ask::get(format!("/v1/transfers/{id}{}", global.query())),
-        };
-        answer(global, &ask).await
-    }
-}
-
-impl Send {
-    fn body(self) -> Value {
-        let id = self
-            .id
-            .unwrap_or_else(|| uuid::Uuid::new_v4().simple().to_string());
-        let pairs = self
-            .metadata
-            .into_iter()
-            .map(|(key, value)| (key, value.into()));
-        json!({
-            "id": id,
-            "debit_account": self.debit,
-            "credit_account": self.credit,
-            "amount": self.amount.to_string(),
-            "code": self.code,
-            "metadata": pairs.collect::<Map<String, Value>>(),
-        })
-    }
-}
-
-async fn answer(global: &Global, ask: &Ask) -> Result<(), Failure> {
-    show(global.output, &global.client()?.ask(ask).await?);
-    Ok(())
-}
-
-fn checked_id(text: &str) -> Result<String, String> {
+/// An id as it may stand in a path.
+pub(super) fn checked_id(text: &str) -> Result<String, String> {
     match id::is_valid(text) {
         true => Ok(text.to_owned()),
         false => Err("an id is [A-Za-z0-9][A-Za-z0-9:_.@-]{0,127}".to_owned()),
-    }
-}
-
-fn pair(text: &str) -> Result<(String, String), String> {
-    let (key, value) = text.split_once('=').ok_or("metadata is KEY=VALUE")?;
-    Ok((key.to_owned(), value.to_owned()))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_transfer_without_an_id_gets_one() {
-        let send = |id: Option<&str>| Send {
-            id: id.map(str::to_owned),
-            debit: "a".to_owned(),
-            credit: "b".to_owned(),
-            amount: u128::MAX,
-            code: 7,
-            metadata: vec![pair("k=v=w").unwrap()],
-        };
-        let body = send(Some("t")).body();
-        assert_eq!(body["id"], "t");
-        assert_eq!(body["amount"], u128::MAX.to_string());
-        assert_eq!(body["metadata"]["k"], "v=w");
-        let made = send(None).body();
-        assert!(id::is_valid(made["id"].as_str().unwrap()));
     }
 }

@@ -1,20 +1,12 @@
 //! The command line: the server, a client that speaks the HTTP API only, and offline tools.
 //!
-//! # Exit codes
-//! | Code | Meaning |
-//! |---|---|
-//! | 0 | done; healthy |
-//! | 1 | refused or failed, certainly not applied; degraded; damaged |
-//! | 2 | wrong usage |
-//! | 3 | the outcome of a write is not known |
-//! | 4 | no node could be reached, certainly not applied |
-//!
-//! `serve` ends with 0 after a graceful stop and with 1 if it cannot start or its core fails; a fault of the log aborts the
-//! process (134).
-
-mod client;
+//! What a command's exit code says is in the help of `quorate`: [`output::EXIT_CODES`].
 
 mod output;
+
+mod format;
+
+mod progress;
 
 mod serve;
 
@@ -26,7 +18,15 @@ mod cluster;
 
 mod ledger;
 
+mod transfer;
+
+mod import;
+
+mod rows;
+
 mod kv;
+
+mod list;
 
 mod verify;
 
@@ -35,14 +35,22 @@ mod bench;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
+use serde_json::Value;
 
-use client::Client;
+use crate::client::{Answer, Ask, Client, Level, Options};
+use format::{Format, show};
 use output::Failure;
+
+/// Asked when no endpoint is named.
+const ENDPOINT_DEFAULT: &str = "http://127.0.0.1:7001";
+/// How long commands try that say nothing else.
+const TIMEOUT_DEFAULT: Duration = Duration::from_secs(5);
 
 /// A strongly consistent, replicated ledger and key-value store.
 #[derive(Debug, Parser)]
-#[command(name = "quorate", version, disable_help_subcommand = true)]
+#[command(name = "quorate", version, disable_help_subcommand = true, after_help = output::EXIT_CODES)]
 struct Cli {
     #[command(flatten)]
     global: Global,
@@ -69,9 +77,12 @@ struct Global {
     /// How fresh a read must be.
     #[arg(short, long, global = true, value_name = "LEVEL", value_enum)]
     consistency: Option<Consistency>,
-    /// For people, or the API's own JSON.
-    #[arg(short, long, global = true, value_enum, default_value_t = Format::Table)]
+    /// In which form to print.
+    #[arg(short, long, global = true, value_enum, value_name = "FORM", default_value_t = Format::Table)]
     output: Format,
+    /// Print each request as a curl command to standard error first.
+    #[arg(short, long, global = true)]
+    verbose: bool,
     /// What to log to standard error, such as `debug` or `quorate=debug`.
     #[arg(
         long,
@@ -80,12 +91,6 @@ struct Global {
         default_value = "info,openraft=warn"
     )]
     log: String,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Format {
-    Table,
-    Json,
 }
 
 /// Levels, with the aliases of the API.
@@ -101,12 +106,12 @@ enum Consistency {
     Follower,
 }
 
-impl Consistency {
-    fn name(self) -> &'static str {
-        match self {
-            Consistency::Leader => "leader",
-            Consistency::Lease => "lease",
-            Consistency::Follower => "follower",
+impl From<Consistency> for Level {
+    fn from(consistency: Consistency) -> Level {
+        match consistency {
+            Consistency::Leader => Level::Leader,
+            Consistency::Lease => Level::Lease,
+            Consistency::Follower => Level::Follower,
         }
     }
 }
@@ -122,6 +127,9 @@ enum Command {
     Init(cluster::Init),
     /// Show the cluster; fails when it is degraded.
     Status,
+    /// Who leads.
+    #[command(subcommand)]
+    Leader(cluster::Leader),
     /// Check a stopped node's data directory.
     Verify(verify::Verify),
     /// Ledgers: sets of accounts in one asset.
@@ -130,14 +138,25 @@ enum Command {
     /// Accounts and their balances.
     #[command(subcommand)]
     Account(ledger::Account),
+    /// Show the sums over all accounts of a ledger, and whether they agree.
+    TrialBalance(ledger::TrialBalance),
     /// Transfers between accounts.
     #[command(subcommand)]
-    Transfer(ledger::Transfer),
+    Transfer(transfer::Transfer),
     /// The key-value store.
     #[command(subcommand)]
     Kv(kv::Kv),
     /// Measure throughput and latency.
     Bench(bench::Bench),
+    /// Print what makes a shell complete these commands.
+    #[command(after_help = "Examples:
+  source <(quorate completions bash)
+  quorate completions zsh >~/.zfunc/_quorate")]
+    Completions {
+        /// The shell.
+        #[arg(value_enum)]
+        shell: Shell,
+    },
 }
 
 /// Runs the command line and gives its exit code.
@@ -175,10 +194,18 @@ fn run(cli: Cli) -> Result<(), Failure> {
         Command::Bench(bench) => bench.run(&global),
         Command::Init(init) => asking(init.run(&global)),
         Command::Status => asking(cluster::status(&global)),
+        Command::Leader(leader) => asking(leader.run(&global)),
         Command::Ledger(ledger) => asking(ledger.run(&global)),
         Command::Account(account) => asking(account.run(&global)),
+        Command::TrialBalance(trial) => asking(trial.run(&global)),
         Command::Transfer(transfer) => asking(transfer.run(&global)),
         Command::Kv(kv) => asking(kv.run(&global)),
+        Command::Completions { shell } => {
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "quorate", &mut script);
+            output::print_bytes(&script);
+            Ok(())
+        }
     }
 }
 
@@ -198,21 +225,79 @@ fn duration(text: &str) -> Result<Duration, String> {
 }
 
 impl Global {
-    /// A client for these endpoints.
-    fn client(&self) -> Result<Client, Failure> {
-        self.client_for(&self.endpoints, Duration::from_secs(5))
-    }
-
-    fn client_for(&self, endpoints: &[String], timeout: Duration) -> Result<Client, Failure> {
-        Client::new(endpoints, self.timeout.unwrap_or(timeout)).map_err(Failure::usage)
-    }
-
-    /// The query of a read.
-    fn query(&self) -> String {
-        match self.consistency {
-            Some(level) => format!("?consistency={}", level.name()),
-            None => String::new(),
+    /// How to ask, trying for `timeout` if no other time is given.
+    fn options(&self, timeout: Duration) -> Options {
+        Options {
+            timeout: self.timeout.unwrap_or(timeout),
+            level: self.level(),
+            ..Options::default()
         }
+    }
+
+    fn level(&self) -> Level {
+        self.consistency.map_or(Level::Leader, Level::from)
+    }
+
+    /// A client for the endpoints.
+    fn client(&self) -> Result<Client, Failure> {
+        let default = [ENDPOINT_DEFAULT.to_owned()];
+        let endpoints = match self.endpoints.as_slice() {
+            [] => &default,
+            named => named,
+        };
+        Client::new(endpoints, self.options(TIMEOUT_DEFAULT)).map_err(Failure::usage)
+    }
+
+    /// A read of data at the level asked for.
+    fn read(&self, target: &str) -> Ask {
+        Ask::read(target, self.level())
+    }
+
+    /// Asks.
+    async fn ask(&self, ask: &Ask) -> Result<Answer, Failure> {
+        self.ask_of(&self.client()?, ask).await
+    }
+
+    async fn ask_of(&self, client: &Client, ask: &Ask) -> Result<Answer, Failure> {
+        self.explain(&client.endpoints()[0], ask);
+        Ok(client.ask(ask).await?)
+    }
+
+    /// Says what is asked, if that is wanted.
+    fn explain(&self, address: &str, ask: &Ask) {
+        if self.verbose {
+            output::note(&ask.curl(address));
+        }
+    }
+
+    /// Asks for one thing and prints it.
+    async fn show(&self, ask: &Ask) -> Result<(), Failure> {
+        self.shown(ask).await.map(drop)
+    }
+
+    /// The same, and gives what was printed.
+    async fn shown(&self, ask: &Ask) -> Result<Value, Failure> {
+        let answer = self.ask(ask).await?;
+        let body = self.print(&answer);
+        list::footer(&answer);
+        Ok(body)
+    }
+
+    /// Asks for a change and prints what was answered.
+    async fn write(&self, ask: &Ask) -> Result<(), Failure> {
+        let answer = self.ask(ask).await?;
+        self.print(&answer);
+        Ok(())
+    }
+
+    fn print(&self, answer: &Answer) -> Value {
+        let body = answer.json();
+        match self.output {
+            // As the API gave it, in its order.
+            Format::Json | Format::Jsonl => output::print(&format!("{}\n", answer.text())),
+            Format::Table | Format::Csv => show(self.output, &body),
+        }
+        body
     }
 }
 
@@ -225,6 +310,26 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_command_that_does_something_has_an_example() {
+        fn leaves(command: &clap::Command, path: &str, without: &mut Vec<String>) {
+            let path = format!("{path} {}", command.get_name());
+            if command.has_subcommands() {
+                for inner in command.get_subcommands() {
+                    leaves(inner, &path, without);
+                }
+            } else if command.get_after_help().is_none() {
+                without.push(path);
+            }
+        }
+        let mut without = Vec::new();
+        leaves(&Cli::command(), "", &mut without);
+        // They take next to nothing, or more than an example could show.
+        let plain = [" quorate serve", " quorate status", " quorate config"];
+        without.retain(|path| !plain.iter().any(|plain| path.starts_with(plain)));
+        assert!(without.is_empty(), "{without:?}");
     }
 
     #[test]

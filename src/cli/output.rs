@@ -1,87 +1,128 @@
 //! What goes to standard output and error, and with which exit code a command ends.
 
 use std::fmt::Write as _;
-use std::io::Write as _;
+use std::io::{IsTerminal as _, Write as _};
 use std::process::ExitCode;
 
-use serde_json::Value;
+use crate::client::{Error, Problem};
 
-use super::Format;
-use super::client::Answer;
+/// How a command ended, for scripts: the table in the help of `quorate`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Exit {
+    /// Failed in a way that has no number of its own. Certainly not applied.
+    Failed = 1,
+    /// Called wrongly, or with something the API does not take.
+    Usage = 2,
+    /// What was named is not there.
+    NotFound = 3,
+    /// The id is taken by something else, or the condition does not hold.
+    Conflict = 4,
+    /// Refused by the rules: insufficient funds and the like.
+    Refused = 5,
+    /// No node could do it in time. Certainly not applied.
+    Unavailable = 6,
+    /// May have been applied.
+    Unknown = 7,
+    /// Not allowed.
+    Forbidden = 8,
+    /// It works, but not all of it.
+    Degraded = 9,
+}
+
+/// The exit codes, as the help shows them.
+pub(super) const EXIT_CODES: &str = "Exit codes:
+  0  done; healthy
+  1  failed, certainly not applied; damaged (verify)
+  2  called wrongly, or with something the API does not take
+  3  what was named is not there
+  4  the id is taken by something else, or the condition does not hold
+  5  refused by the rules, such as for insufficient funds
+  6  no node could do it in time: certainly NOT applied
+  7  outcome UNKNOWN: it may have been applied; sending the same again (same id, same
+     --idempotency-key) does it once and says so
+  8  not allowed
+  9  degraded (status)
+
+`serve` ends with 0 after a graceful stop, with 1 if it cannot start or its core fails, and is
+aborted (134) by a fault of its log.";
 
 /// Why a command did not succeed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Failure {
-    code: u8,
+    exit: Exit,
     message: String,
 }
 
 impl Failure {
-    /// Refused or failed, and certainly not applied.
-    pub(super) fn refused(message: impl Into<String>) -> Failure {
+    /// With this code.
+    pub(super) fn new(exit: Exit, message: impl Into<String>) -> Failure {
         Failure {
-            code: 1,
+            exit,
             message: message.into(),
         }
+    }
+
+    /// Failed, and certainly not applied.
+    pub(super) fn refused(message: impl Into<String>) -> Failure {
+        Failure::new(Exit::Failed, message)
     }
 
     /// Called wrongly.
     pub(super) fn usage(message: impl Into<String>) -> Failure {
-        Failure {
-            code: 2,
-            message: message.into(),
-        }
-    }
-
-    /// May have been applied.
-    pub(super) fn unknown(message: impl Into<String>) -> Failure {
-        Failure {
-            code: 3,
-            message: message.into(),
-        }
-    }
-
-    /// Nobody could be reached; certainly not applied.
-    pub(super) fn unreachable(message: impl Into<String>) -> Failure {
-        Failure {
-            code: 4,
-            message: message.into(),
-        }
-    }
-
-    /// The answer was a problem.
-    pub(super) fn problem(answer: &Answer) -> Failure {
-        let problem = answer.json();
-        let text = |name: &str| problem[name].as_str().unwrap_or_default().to_owned();
-        let mut message = match text("code").as_str() {
-            "" => format!("HTTP {}: {}", answer.status, answer.text()),
-            code => format!("{code}: {}", text("detail")),
-        };
-        for wrong in problem["errors"].as_array().into_iter().flatten() {
-            let place = ["pointer", "parameter", "header"].map(|kind| wrong[kind].as_str());
-            let place = place.into_iter().flatten().next().unwrap_or_default();
-            let detail = wrong["detail"].as_str().unwrap_or_default();
-            let _ = write!(message, "\n  {place}: {detail}");
-        }
-        if text("outcome") == "unknown" {
-            let _ = write!(message, "\nwhether it was applied is not known");
-            if let Some(check) = problem["check"].as_str() {
-                let _ = write!(message, "; see {check}");
-            }
-            return Failure::unknown(message);
-        }
-        Failure::refused(message)
+        Failure::new(Exit::Usage, message)
     }
 
     /// Says it on standard error and gives the exit code.
     pub(super) fn report(&self) -> ExitCode {
         complain(&self.message);
-        ExitCode::from(self.code)
+        ExitCode::from(self.exit as u8)
     }
 
+    /// How the command ends.
     #[cfg(test)]
-    pub(super) fn code(&self) -> u8 {
-        self.code
+    pub(super) fn exit(&self) -> Exit {
+        self.exit
+    }
+
+    /// The same with a few words before it.
+    pub(super) fn within(self, what: &str) -> Failure {
+        Failure::new(self.exit, format!("{what}: {}", self.message))
+    }
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Failure {
+        let message = error.to_string();
+        match error {
+            Error::Rejection(rejection) => Failure::new(exit(&rejection.problem), message),
+            Error::Unavailable(_) => Failure::new(Exit::Unavailable, message),
+            Error::Unknown(unknown) => {
+                let mut message = message;
+                if let Some(key) = &unknown.idempotency_key {
+                    let _ = write!(
+                        message,
+                        "\nsent again with the idempotency key {key}, it is done once"
+                    );
+                }
+                if let Some(check) = &unknown.check {
+                    let _ = write!(message, "\nto see what became of it: GET {check}");
+                }
+                Failure::new(Exit::Unknown, message)
+            }
+            Error::Protocol(_) => Failure::new(Exit::Failed, message),
+            Error::Invalid(_) => Failure::new(Exit::Usage, message),
+        }
+    }
+}
+
+fn exit(problem: &Problem) -> Exit {
+    match problem.status {
+        404 => Exit::NotFound,
+        409 | 412 => Exit::Conflict,
+        422 => Exit::Refused,
+        401 | 403 => Exit::Forbidden,
+        400 | 405 | 406 | 413..=415 | 431 => Exit::Usage,
+        _ => Exit::Failed,
     }
 }
 
@@ -89,6 +130,18 @@ impl Failure {
 pub(super) fn complain(message: &str) {
     // If standard error is gone there is nobody to tell.
     let _ = writeln!(std::io::stderr().lock(), "quorate: {message}");
+}
+
+/// A line on standard error that is no complaint.
+pub(super) fn note(line: &str) {
+    let _ = writeln!(std::io::stderr().lock(), "{line}");
+}
+
+/// A remark on standard error, for people only: nothing if standard output goes elsewhere than to a terminal.
+pub(super) fn remark(message: &str) {
+    if std::io::stdout().is_terminal() {
+        note(message);
+    }
 }
 
 /// Text on standard output. A closed pipe is the reader's choice, not a failure.
@@ -102,116 +155,50 @@ pub(super) fn print_bytes(bytes: &[u8]) {
     let _ = out.write_all(bytes).and_then(|()| out.flush());
 }
 
-/// Prints a successful answer: as the API gave it, or field by field.
-pub(super) fn show(format: Format, answer: &Answer) {
-    match format {
-        Format::Json => print(&format!("{}\n", answer.text())),
-        Format::Table => print(&fields(&answer.json())),
-    }
-}
-
-/// `name  value` lines, nested names joined with dots.
-fn fields(value: &Value) -> String {
-    let mut rows = Vec::new();
-    flatten("", value, &mut rows);
-    let width = rows.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
-    rows.iter().fold(String::new(), |mut text, (name, value)| {
-        let _ = writeln!(text, "{name:width$}  {value}");
-        text
-    })
-}
-
-fn flatten(name: &str, value: &Value, rows: &mut Vec<(String, String)>) {
-    let join = |inner: &str| match name {
-        "" => inner.to_owned(),
-        _ => format!("{name}.{inner}"),
-    };
-    match value {
-        Value::Object(members) => {
-            for (inner, value) in members {
-                flatten(&join(inner), value, rows);
-            }
-        }
-        Value::Array(items) => {
-            for (place, value) in items.iter().enumerate() {
-                flatten(&join(&place.to_string()), value, rows);
-            }
-        }
-        Value::Null => rows.push((name.to_owned(), "-".to_owned())),
-        Value::String(text) => rows.push((name.to_owned(), text.clone())),
-        Value::Bool(_) | Value::Number(_) => rows.push((name.to_owned(), value.to_string())),
-    }
-}
-
-/// Rows under a heading, columns as wide as they need to be.
-pub(super) fn table(heading: &[&str], rows: &[Vec<String>]) -> String {
-    let width = |column: usize| {
-        let cells = rows.iter().map(|row| row[column].len());
-        cells.chain([heading[column].len()]).max().unwrap_or(0)
-    };
-    let widths: Vec<_> = (0..heading.len()).map(width).collect();
-    let line = |cells: &mut dyn Iterator<Item = &str>| {
-        let mut text = String::new();
-        for (cell, width) in cells.zip(&widths) {
-            let _ = write!(text, "{cell:width$}  ");
-        }
-        format!("{}\n", text.trim_end())
-    };
-    let mut text = line(&mut heading.iter().copied());
-    for row in rows {
-        text.push_str(&line(&mut row.iter().map(String::as_str)));
-    }
-    text
-}
-
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
+    use crate::client::{Rejection, Unavailable, Unknown};
 
     #[test]
-    fn a_problem_says_what_and_where_and_its_code_says_what_may_be_assumed() {
-        let problem = |status: u16, outcome: &str| {
-            let body = json!({
-                "code": "invalid_value", "detail": "x is wrong", "outcome": outcome,
-                "errors": [{ "pointer": "/x", "detail": "must be y" }], "check": "/v1/kv/a",
-            });
-            Failure::problem(&Answer {
+    fn the_exit_code_says_what_may_be_assumed() {
+        let rejected = |status| {
+            let problem = Problem {
                 status,
-                body: body.to_string().into(),
-                endpoint: String::new(),
-            })
+                ..Problem::default()
+            };
+            let rejection = Rejection {
+                problem,
+                attempts: 1,
+            };
+            Failure::from(Error::Rejection(Box::new(rejection))).exit()
         };
-        let refused = problem(400, "not_applied");
-        assert_eq!(refused.code(), 1);
-        assert!(
-            refused.message.contains("/x: must be y"),
-            "{}",
-            refused.message
+        let statuses = [400, 403, 404, 409, 412, 413, 422, 418];
+        assert_eq!(
+            statuses.map(|status| rejected(status) as u8),
+            [2, 8, 3, 4, 4, 2, 5, 1]
         );
-        let unknown = problem(504, "unknown");
-        assert_eq!(unknown.code(), 3);
-        assert!(unknown.message.contains("/v1/kv/a"), "{}", unknown.message);
+        let unavailable = Unavailable {
+            why: String::new(),
+            problem: None,
+            attempts: 1,
+        };
+        let unavailable = Failure::from(Error::Unavailable(Box::new(unavailable)));
+        assert_eq!(unavailable.exit() as u8, 6);
+        let unknown = Failure::from(Error::Unknown(Box::new(Unknown {
+            why: "cut".to_owned(),
+            idempotency_key: Some("k1".to_owned()),
+            check: Some("/v1/kv/a".to_owned()),
+            attempts: 2,
+        })));
+        assert_eq!(unknown.exit() as u8, 7);
+        assert!(unknown.message.contains("k1") && unknown.message.contains("/v1/kv/a"));
     }
 
     #[test]
-    fn a_table_is_as_wide_as_its_cells() {
-        let rows = [
-            vec!["n1".to_owned(), "leader".to_owned()],
-            vec!["n22".to_owned(), "-".to_owned()],
-        ];
-        assert_eq!(
-            table(&["NODE", "ROLE"], &rows),
-            "NODE  ROLE\nn1    leader\nn22   -\n"
-        );
-    }
-
-    #[test]
-    fn fields_of_objects_are_joined() {
-        assert_eq!(
-            fields(&json!({ "a": { "b": "1" }, "c": [true] })),
-            "a.b  1\nc.0  true\n"
-        );
+    fn the_help_lists_every_exit_code() {
+        for code in 0..=9 {
+            assert!(EXIT_CODES.contains(&format!("\n  {code}  ")), "{code}");
+        }
     }
 }

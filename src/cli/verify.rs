@@ -6,8 +6,9 @@ use std::path::PathBuf;
 use clap::Args;
 use serde_json::{Value, json};
 
+use super::Global;
+use super::format::{Format, show};
 use super::output::{Failure, print};
-use super::{Format, Global};
 use crate::storage::LogId;
 use crate::storage::identity::{DataDir, Identity, OpenError};
 use crate::storage::log::{self, Report};
@@ -16,10 +17,11 @@ use crate::storage::state::{State, VerifyReport};
 /// Check a stopped node's data directory: every record of its log; its state, rebuilt from the journal and compared; and
 /// that the two fit together.
 #[derive(Debug, Args)]
-#[command(
-    after_help = "Changes nothing. Ends with 0 if all is well, and with 1 if something is damaged or the directory
-cannot be opened, for instance because a running node has it locked."
-)]
+#[command(after_help = "Example:
+  quorate verify data/node1
+
+Changes nothing. Ends with 0 if all is well, and with 1 if something is damaged or the directory
+cannot be opened, for instance because a running node has it locked.")]
 pub(super) struct Verify {
     /// The data directory.
     #[arg(value_name = "DIR")]
@@ -46,8 +48,8 @@ impl Verify {
         };
         let problems = findings.problems();
         match global.output {
-            Format::Json => print(&format!("{}\n", findings.json(&problems))),
             Format::Table => print(&findings.text()),
+            other => show(other, &findings.json(&problems)),
         }
         match problems.is_empty() {
             true => Ok(()),

@@ -14,20 +14,24 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use clap::Args;
-use serde_json::{Value, json};
+use serde_json::Value;
 use tokio::task::JoinSet;
 
 use self::report::{Report, Tally};
 use self::wire::Wire;
 use self::workload::{Maker, Shape, Workload};
-use super::client::{Ask, Client};
+use super::format::{Format, show};
 use super::output::{Failure, print};
-use super::{Format, Global, asking};
-use crate::client::authority;
+use super::progress::Progress;
+use super::{Global, asking};
+use crate::client::ledgers::NewLedger;
+use crate::client::{Client, authority};
 use crate::machine::command::BATCH_LEN_MAX;
 
 /// Pause of a client whose connection failed.
 const PAUSE: Duration = Duration::from_millis(20);
+/// How often to look whether it is over.
+const WATCH: Duration = Duration::from_millis(20);
 /// Requests under way while data is set up.
 const SETUP_CLIENTS: u8 = 32;
 
@@ -96,14 +100,15 @@ impl Bench {
             value_bytes: self.value_bytes,
             accounts: self.accounts,
             batch: self.batch,
-            query: global.query(),
+            query: format!("?consistency={}", global.level().name()),
             run,
         };
         let endpoints = self.set_up(global, &shape)?;
         let report = self.measure(&endpoints, &shape)?;
-        match self.json || global.output == Format::Json {
-            true => print(&format!("{}\n", report.json())),
-            false => print(&report.text()),
+        match (self.json, global.output) {
+            (true, _) => show(Format::Json, &report.json()),
+            (false, Format::Table) => print(&report.text()),
+            (false, other) => show(other, &report.json()),
         }
         Ok(())
     }
@@ -127,8 +132,12 @@ impl Bench {
                 Workload::KvPut => Ok(()),
                 Workload::KvGet => fill(&endpoints, shape, shape.keys).await,
                 Workload::Transfer | Workload::TransferBatch => {
-                    let ledger = json!({ "id": "bench", "asset": "BENCH", "scale": 2 });
-                    client.ask(&Ask::create("/v1/ledgers", &ledger)).await?;
+                    let ledger = NewLedger {
+                        id: "bench".to_owned(),
+                        asset: "BENCH".to_owned(),
+                        scale: 2,
+                    };
+                    client.create_ledger(&ledger).await?;
                     fill(&endpoints, shape, shape.accounts).await
                 }
             }
@@ -162,6 +171,7 @@ impl Bench {
                 std::thread::spawn(move || run_clients(&plan, &endpoints, clients))
             })
             .collect();
+        self.watch(&plan, &threads);
         let mut tally = Tally::new();
         for thread in threads {
             tally.add(&thread.join().expect("a client does not panic")?);
@@ -184,6 +194,21 @@ impl Bench {
             elapsed,
             tally,
         })
+    }
+}
+
+impl Bench {
+    /// Shows how far it is, while it runs.
+    fn watch(&self, plan: &Plan, threads: &[std::thread::JoinHandle<Result<Tally, Failure>>]) {
+        let total = self.ops.unwrap_or(self.seconds);
+        let mut progress = Progress::new("measuring", total);
+        while progress.is_shown() && threads.iter().any(|thread| !thread.is_finished()) {
+            std::thread::sleep(WATCH);
+            progress.at(match self.ops {
+                Some(ops) => ops.saturating_sub(plan.left.load(Ordering::Relaxed)),
+                None => plan.from.elapsed().as_secs(),
+            });
+        }
     }
 }
 
@@ -216,13 +241,9 @@ impl Plan {
 
 /// `host:port` of the leader's client listener.
 async fn leader(client: &Client) -> Result<String, Failure> {
-    let view = client
-        .ask(&Ask::get("/v1/cluster".to_owned()))
-        .await?
-        .json();
-    let url = view["leader"]["client_url"].as_str();
-    let url = url.ok_or_else(|| Failure::refused("no leader is known"))?;
-    authority(url).map_err(Failure::refused)
+    let leader = client.view().await?.value.leader;
+    let leader = leader.ok_or_else(|| Failure::refused("no leader is known"))?;
+    authority(&leader.client_url).map_err(Failure::refused)
 }
 
 fn run_clients(
