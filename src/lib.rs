@@ -28,12 +28,14 @@
 //!
 //! # The life of a write
 //!
-//! 1. A handler in `http` checks the shape of the request and makes a `machine::command::Command` of it. On a node that
-//!    does not lead, `http::forward` sends the request to the leader, once.
+//! 1. A handler in `http` checks the shape of the request and makes a `machine::command::Command` of it; with an
+//!    `Idempotency-Key`, one that is done once (`http::idempotency::Terms::once`). On a node that does not lead,
+//!    `http::forward` sends the request to the leader, once.
 //! 2. `raft::client::Client::write` looks up account numbers, encodes the command once and queues it. From here to the
 //!    log, the peers and apply, the same bytes travel.
-//! 3. `raft::batcher::Task::run` puts what is waiting into one log entry, stamps it and proposes it. A command still in
-//!    the queue at its deadline is withdrawn (*not applied*); one handed over has no certain fate until it is answered.
+//! 3. `raft::batcher::Task::run` puts what is waiting into one log entry, stamps it with the time a majority of clocks
+//!    agrees on (`raft::clocks::LogClock::stamp_ns`) and proposes it. A command still in the queue at its deadline is
+//!    withdrawn (*not applied*); one handed over has no certain fate until it is answered.
 //! 4. Openraft gives the entry its index and calls `raft::log_store::LogStore::append`, which returns at once, while
 //!    `raft::network::stream::Session` carries the entry to the peers: disk and network work at the same time.
 //! 5. `storage::log::writer::Writer::step` writes everything queued, syncs once, writes the tail witness and completes
@@ -41,8 +43,10 @@
 //! 6. When a majority has it on disk the entry is committed. `raft::state_machine::StateMachine::apply` waits until this
 //!    node's own log has it on disk too (`raft::flush_gate::FlushGate::wait`) and hands it to
 //!    `storage::state::State::apply`.
-//! 7. `machine::apply` decides each command and journals what happened. Journal, keys and the applied log id go to
-//!    RocksDB in one batch, without a log of its own: after a crash the entries since the last flush are applied again.
+//! 7. `machine::apply` forgets the idempotency keys that have had their time, decides each command, unless its key says
+//!    that it was done before (`machine::once::known`), and journals what happened, the answers under keys included.
+//!    Journal, keys and the applied log id go to RocksDB in one batch, without a log of its own: after a crash the entries
+//!    since the last flush are applied again.
 //! 8. The replies go back through the batcher to the handlers, and `http` makes answers of them. Whatever kept a reply
 //!    from coming is a `raft::told::WriteError`, which says what the caller may assume.
 //!
@@ -62,6 +66,8 @@
 //! - The same entries give the same state and the same digest on every node.
 //! - In every ledger, debits equal credits after every entry; a node that finds otherwise stops.
 //! - A transfer id has one fate for ever: posted once, or refused for a reason of state and never posted.
+//! - A command under an idempotency key is done once and answered alike for a day of log time at least; log time passes
+//!   only as a majority of clocks says.
 //! - A refusal, a fault of the node and an unknown outcome are three things and are never mixed up: see
 //!   `machine::reply::Rejection`, `machine::store::Fault` and `raft::told::WriteError`.
 //! - A node that cannot trust its disk or its log stops and says what to do.

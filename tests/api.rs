@@ -11,6 +11,8 @@ mod cli;
 mod cluster;
 #[path = "api/headers.rs"]
 mod headers;
+#[path = "api/idempotency.rs"]
+mod idempotency;
 #[path = "api/kv.rs"]
 mod kv;
 #[path = "api/ledger.rs"]

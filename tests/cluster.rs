@@ -8,6 +8,8 @@ mod crowd;
 mod fsync;
 #[path = "cluster/hostile.rs"]
 mod hostile;
+#[path = "cluster/idempotency.rs"]
+mod idempotency;
 #[path = "cluster/limits.rs"]
 mod limits;
 #[path = "cluster/overload.rs"]

@@ -173,6 +173,8 @@ settings! {
         "After this long without a quorum a leader stops holding back elections"
     CONSENSUS: flush_abort, times(secs(1), secs(600)), raft.flush_abort;
         "A write to the log that takes longer ends the process: another node leads rather than one whose disk hangs"
+    CONSENSUS: clock_tolerance, times(ms(10), secs(3600)), raft.clock_tolerance;
+        "How far another voter's clock may be from this one's and still agree with it; without a majority that agrees, nothing expires"
 
     WRITES: batch_in_flight, Kind::Count("entries", 1, 64), raft.batch_in_flight;
         "Entries in flight below which waiting writes are sent at once, not gathered"

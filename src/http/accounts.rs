@@ -99,7 +99,7 @@ impl From<AccountRow> for Account {
 
 async fn create(State(app): State<Shared>, Input(call): Input) -> Result<Answer, ApiError> {
     call.expect_json()?;
-    let deadline = call.write_deadline()?;
+    let terms = call.terms("POST /v1/accounts")?;
     let (id, ledger, code, limits) = read_object(&call.body, |fields| {
         let id = fields.id("id");
         let ledger = fields.id("ledger");
@@ -124,23 +124,26 @@ async fn create(State(app): State<Shared>, Input(call): Input) -> Result<Answer,
         code,
         limits,
     });
-    let pending = app.raft.write(&command, deadline);
+    let pending = app.raft.write(&terms.once(command), terms.deadline);
     let written = pending
         .await
         .map_err(|error| ApiError::from(error).check(|| format!("{ACCOUNTS}{id}")))?;
     match written.reply {
-        Reply::Account(existence) => {
+        Reply::Account { existence, balance } => {
             let row = app.raft.view().account(&id)?.value;
             let row = row.ok_or_else(|| ApiError::lost("account"))?;
-            let index = written.log_id.index;
+            // Its balance may be newer by now; everything else never changes.
+            let row = AccountRow { balance, ..row };
+            let index = written.index;
             Ok(Created::answer(
                 existence,
                 index,
                 &format!("{ACCOUNTS}{id}"),
                 Account::from(row),
-            ))
+            )
+            .replayed(written.replayed))
         }
-        _ => Err(ApiError::refused(written)),
+        _ => Err(ApiError::refused(&written)),
     }
 }
 

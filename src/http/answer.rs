@@ -15,6 +15,8 @@ use crate::raft::{Permit, ReadLevel};
 
 /// Log index of a write, or the index of the state that was read.
 pub(super) const INDEX: HeaderName = HeaderName::from_static("quorate-index");
+/// `true` on an answer given again under an idempotency key.
+pub(super) const REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
 /// Proven upper bound on the age of what was read, or `unknown`.
 pub(super) const STALENESS: HeaderName = HeaderName::from_static("quorate-staleness");
 /// Level asked for.
@@ -60,6 +62,14 @@ impl Answer {
     /// The index this is true at.
     pub(super) fn index(self, index: u64) -> Answer {
         self.header(INDEX, index.into())
+    }
+
+    /// Says so if the answer was given before, to the same request under the same idempotency key.
+    pub(super) fn replayed(self, replayed: bool) -> Answer {
+        match replayed {
+            true => self.header(REPLAYED, HeaderValue::from_static("true")),
+            false => self,
+        }
     }
 
     /// How it was read.

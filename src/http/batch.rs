@@ -24,14 +24,18 @@ pub(super) fn router() -> Router<Shared> {
 
 async fn create(State(app): State<Shared>, Input(call): Input) -> Result<Answer, ApiError> {
     call.expect_json()?;
-    let deadline = call.write_deadline()?;
+    let terms = call.terms("POST /v1/transfers/batch")?;
     let drafts = read(&call.body, call.limits.batch_transfers_max)?;
     let transfers: Vec<NewTransfer<'_>> = drafts.iter().map(Draft::command).collect();
-    let pending = app.raft.write(&Command::Transfers(transfers), deadline);
+    let pending = app
+        .raft
+        .write(&terms.once(Command::Transfers(transfers)), terms.deadline);
     let written = pending.await?;
     match &written.reply {
-        Reply::Transfers(results) => Ok(answer(written.log_id.index, &drafts, results)),
-        _ => Err(ApiError::refused(written)),
+        Reply::Transfers(results) => {
+            Ok(answer(written.index, &drafts, results).replayed(written.replayed))
+        }
+        _ => Err(ApiError::refused(&written)),
     }
 }
 

@@ -60,10 +60,10 @@ impl Call {
         self.method == Method::GET || self.method == Method::HEAD
     }
 
-    /// Asking twice has the effect of asking once: reads, and creates, which carry an id that is unique for ever. A write to a key
-    /// is not: sent again, it may undo what another client wrote in between.
+    /// Asking twice has the effect of asking once: reads, creates, which carry an id that is unique for ever, and what comes with
+    /// an idempotency key. Another write to a key is not: sent again, it may undo what another client wrote in between.
     pub(super) fn is_retry_safe(&self) -> bool {
-        self.is_safe() || self.method == Method::POST
+        self.is_safe() || self.method == Method::POST || self.has_idempotency_key()
     }
 
     /// Another node forwarded it.
@@ -133,14 +133,6 @@ impl Call {
         })
     }
 
-    /// The deadline of a request without other parameters: every write.
-    pub(super) fn write_deadline(&self) -> Result<Instant, ApiError> {
-        let mut params = self.params(&["timeout"]);
-        let deadline = self.deadline(&mut params);
-        params.problems.finish()?;
-        Ok(deadline)
-    }
-
     /// Refuses a body that is not declared as JSON. A missing declaration is refused too: browsers let any page send such a
     /// request without asking.
     pub(super) fn expect_json(&self) -> Result<(), ApiError> {
@@ -183,7 +175,8 @@ impl Call {
         unreachable!("a problem was added above")
     }
 
-    fn header(&self, name: &'static str, problems: &mut Problems) -> Option<&str> {
+    /// The one value of a header; given twice or not ASCII, it is a problem.
+    pub(super) fn header(&self, name: &'static str, problems: &mut Problems) -> Option<&str> {
         let mut values = self.headers.get_all(name).iter();
         let value = values.next()?;
         if values.next().is_some() {

@@ -240,6 +240,7 @@ mod tests {
                 member(3, true),
                 member(4, false),
             ],
+            clock_disputes: 0,
             fault: None,
         };
         let cluster = Cluster::new(status, 9);

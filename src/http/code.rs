@@ -96,6 +96,9 @@ codes! {
     InvalidMembers "invalid_members" UNPROCESSABLE_ENTITY false "The list of members is wrong";
     PeerUnreachable "peer_unreachable" UNPROCESSABLE_ENTITY true "A member cannot be reached";
     PeerInOtherCluster "peer_in_other_cluster" UNPROCESSABLE_ENTITY false "A member belongs to another cluster";
+    IdempotencyKeyReused "idempotency_key_reused" UNPROCESSABLE_ENTITY false "The idempotency key was used for another request";
+    IdempotencyKeyNotFound "idempotency_key_not_found" NOT_FOUND false "Nothing is held under this idempotency key";
+    IdempotencyKeysFull "idempotency_keys_full" TOO_MANY_REQUESTS true "As many idempotency keys as may be are held";
     Overloaded "overloaded" TOO_MANY_REQUESTS true "Too much is waiting";
     Internal "internal" INTERNAL_SERVER_ERROR true "The node failed";
     NoLeader "no_leader" SERVICE_UNAVAILABLE true "No leader is known";

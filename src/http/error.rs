@@ -8,10 +8,10 @@ use axum::http::{HeaderName, HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::{Map, Value, json};
 
-use super::answer::{Answer, INDEX};
+use super::answer::{Answer, INDEX, REPLAYED, rfc3339};
 pub(super) use super::code::{Code, Outcome};
 use super::problems::Invalid;
-use crate::machine::{Fault, Rejection, Reply, reply::fields};
+use crate::machine::{Fault, Rejection, Reply, TransferResult, once, reply::fields};
 use crate::raft::{InitError, Member, ReadError, WriteError, Written};
 
 /// A problem before it is rendered.
@@ -154,16 +154,16 @@ impl ApiError {
     ///
     /// # Panics
     /// If it is the reply to another kind of command.
-    pub(super) fn refused(written: Written) -> ApiError {
+    pub(super) fn refused(written: &Written) -> ApiError {
         match written.reply {
-            Reply::Rejected(rejection) => ApiError::rejected(rejection, written.log_id.index),
-            other => panic!("the machine answered another command: {other:?}"),
+            Reply::Rejected(rejection) => rejected(rejection, written),
+            // A single transfer is a batch of one.
+            Reply::Transfers(ref results) => match results[..] {
+                [TransferResult::Refused(rejection)] => rejected(rejection, written),
+                _ => panic!("a batch is no refusal: {results:?}"),
+            },
+            ref other => panic!("the machine answered another command: {other:?}"),
         }
-    }
-
-    /// A refusal by the machine at log index `index`.
-    pub(super) fn rejected(rejection: Rejection, index: u64) -> ApiError {
-        Problem::from(rejection).at(index).into()
     }
 
     /// On an unknown outcome, adds where the caller can see what became of it.
@@ -299,9 +299,22 @@ impl From<Rejection> for Problem {
             Rejection::ExceedsCredits { balance } | Rejection::ExceedsDebits { balance } => problem
                 .with("debits_posted", balance.debits.to_string())
                 .with("credits_posted", balance.credits.to_string()),
+            Rejection::IdempotencyKeyReused { index, time_ns } => problem
+                .with("first_used_index", index.to_string())
+                .with("first_used_at", rfc3339(time_ns)),
             _ => problem,
         }
     }
+}
+
+/// A refusal that the machine gave with `written`.
+fn rejected(rejection: Rejection, written: &Written) -> ApiError {
+    let problem = Problem::from(rejection).at(written.index);
+    let problem = match written.replayed {
+        true => problem.header(REPLAYED, HeaderValue::from_static("true")),
+        false => problem,
+    };
+    problem.into()
 }
 
 fn code_of(rejection: &Rejection) -> Code {
@@ -320,6 +333,8 @@ fn code_of(rejection: &Rejection) -> Code {
         Rejection::ExceedsDebits { .. } => Code::ExceedsDebits,
         Rejection::ChainOpen => Code::ChainOpen,
         Rejection::ChainFailed => Code::ChainFailed,
+        Rejection::IdempotencyKeyReused { .. } => Code::IdempotencyKeyReused,
+        Rejection::IdempotencyKeysFull => Code::IdempotencyKeysFull,
     }
 }
 
@@ -352,6 +367,15 @@ pub(super) fn describe(rejection: &Rejection) -> String {
         Rejection::ExceedsDebits { balance } => format!(
             "the credit account has debits of {} and credits of {}: credits must not exceed debits",
             balance.debits, balance.credits
+        ),
+        Rejection::IdempotencyKeyReused { index, time_ns } => format!(
+            "the key was first used at log index {index}, at {}, for another request; it is kept for at least {} hours",
+            rfc3339(*time_ns),
+            once::RETENTION_NS / 3_600_000_000_000
+        ),
+        Rejection::IdempotencyKeysFull => format!(
+            "{} idempotency keys are held, and none has had its time yet; a write without a key is taken",
+            once::KEYS_MAX
         ),
         _ => code_of(rejection).title().to_owned(),
     }

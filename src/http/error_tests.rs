@@ -21,6 +21,11 @@ fn the_code_of_a_refusal_is_the_name_the_machine_gives_it() {
         },
         Rejection::ChainOpen,
         Rejection::ChainFailed,
+        Rejection::IdempotencyKeyReused {
+            index: 7,
+            time_ns: 1,
+        },
+        Rejection::IdempotencyKeysFull,
     ] {
         assert_eq!(code_of(&rejection).name(), rejection.code());
         assert!(!describe(&rejection).is_empty());

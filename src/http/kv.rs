@@ -10,6 +10,7 @@ use serde::Serialize;
 use super::answer::{Answer, Text};
 use super::call::{Call, Input, READ_PARAMS};
 use super::error::{ApiError, Code};
+use super::idempotency::Terms;
 use super::page::{LIST_PARAMS, Range};
 use super::problems::{Place, Problems};
 use super::{Shared, blocking};
@@ -186,13 +187,13 @@ struct Put {
 
 async fn put(State(app): State<Shared>, Input(call): Input) -> Result<Answer, ApiError> {
     let key = key(&call)?;
-    let (expect, deadline) = condition(&call)?;
+    let (expect, terms) = condition(&call, "PUT /v1/kv/{key}")?;
     let command = Command::KvPut {
         key: &key,
         value: &call.body,
         expect,
     };
-    let pending = app.raft.write(&command, deadline);
+    let pending = app.raft.write(&terms.once(command), terms.deadline);
     let written = pending
         .await
         .map_err(|error| ApiError::from(error).check(|| check_url(&call)))?;
@@ -203,7 +204,7 @@ async fn put(State(app): State<Shared>, Input(call): Input) -> Result<Answer, Ap
             version,
         } => {
             let body = Put {
-                index: Text(written.log_id.index),
+                index: Text(written.index),
                 mod_index: mod_text(modified),
                 create_index: mod_text(created),
                 version: Text(version),
@@ -215,12 +216,13 @@ async fn put(State(app): State<Shared>, Input(call): Input) -> Result<Answer, Ap
             };
             let answer = Answer::json(&body)
                 .status(status)
-                .index(written.log_id.index);
+                .index(written.index)
+                .replayed(written.replayed);
             Ok(answer
                 .header(header::ETAG, etag(modified))
                 .header(VERSION, version.into()))
         }
-        _ => Err(ApiError::refused(written)),
+        _ => Err(ApiError::refused(&written)),
     }
 }
 
@@ -234,24 +236,23 @@ struct Deleted {
 
 async fn delete(State(app): State<Shared>, Input(call): Input) -> Result<Answer, ApiError> {
     let key = key(&call)?;
-    let (expect, deadline) = condition(&call)?;
-    let pending = app
-        .raft
-        .write(&Command::KvDelete { key: &key, expect }, deadline);
+    let (expect, terms) = condition(&call, "DELETE /v1/kv/{key}")?;
+    let command = Command::KvDelete { key: &key, expect };
+    let pending = app.raft.write(&terms.once(command), terms.deadline);
     let written = pending
         .await
         .map_err(|error| ApiError::from(error).check(|| check_url(&call)))?;
     match written.reply {
         Reply::KvDeleted { was } => {
-            let index = written.log_id.index;
+            let index = written.index;
             let body = Deleted {
                 deleted: 1,
                 was: mod_text(was),
                 index: Text(index),
             };
-            Ok(Answer::json(&body).index(index))
+            Ok(Answer::json(&body).index(index).replayed(written.replayed))
         }
-        _ => Err(ApiError::refused(written)),
+        _ => Err(ApiError::refused(&written)),
     }
 }
 
@@ -259,10 +260,10 @@ fn check_url(call: &Call) -> String {
     format!("{}?consistency=leader", call.uri.path())
 }
 
-/// The condition of a write and its deadline.
-fn condition(call: &Call) -> Result<(Expect, std::time::Instant), ApiError> {
+/// The condition of a write, and its terms.
+fn condition<'c>(call: &'c Call, route: &'static str) -> Result<(Expect, Terms<'c>), ApiError> {
     let mut params = call.params(&["timeout"]);
-    let deadline = call.deadline(&mut params);
+    let terms = call.terms_with(route, &mut params);
     let problems = &mut params.problems;
     let matching = one_etag(&call.headers, header::IF_MATCH, "If-Match", problems);
     let none = one_etag(
@@ -292,7 +293,7 @@ fn condition(call: &Call) -> Result<(Expect, std::time::Instant), ApiError> {
         }
     };
     params.problems.finish()?;
-    Ok((expect, deadline))
+    Ok((expect, terms))
 }
 
 /// What a conditional header names.
@@ -387,7 +388,7 @@ mod tests {
             command: 2,
         };
         let of = |headers: &[(&str, &str)]| {
-            condition(&call(Method::PUT, "/v1/kv/a", headers, ""))
+            condition(&call(Method::PUT, "/v1/kv/a", headers, ""), "PUT")
                 .map(|(expect, _)| expect)
                 .ok()
         };

@@ -50,7 +50,7 @@ impl From<LedgerRow> for Ledger {
 
 async fn create(State(app): State<Shared>, Input(call): Input) -> Result<Answer, ApiError> {
     call.expect_json()?;
-    let deadline = call.write_deadline()?;
+    let terms = call.terms("POST /v1/ledgers")?;
     let (id, asset, scale) = read_object(&call.body, |fields| {
         let id = fields.id("id");
         let asset = fields.text("asset", "1 to 16 of [A-Za-z0-9._-]", is_asset);
@@ -67,23 +67,26 @@ async fn create(State(app): State<Shared>, Input(call): Input) -> Result<Answer,
         asset: &asset,
         scale,
     });
-    let pending = app.raft.write(&command, deadline);
+    let pending = app.raft.write(&terms.once(command), terms.deadline);
     let written = pending
         .await
         .map_err(|error| ApiError::from(error).check(|| format!("{LEDGERS}{id}")))?;
     match written.reply {
-        Reply::Ledger(existence) => {
+        Reply::Ledger { existence, totals } => {
             let row = app.raft.view().ledger(&id)?.value;
             let row = row.ok_or_else(|| ApiError::lost("ledger"))?;
-            let index = written.log_id.index;
+            // Its totals may be newer by now; everything else never changes.
+            let row = LedgerRow { totals, ..row };
+            let index = written.index;
             Ok(Created::answer(
                 existence,
                 index,
                 &format!("{LEDGERS}{id}"),
                 Ledger::from(row),
-            ))
+            )
+            .replayed(written.replayed))
         }
-        _ => Err(ApiError::refused(written)),
+        _ => Err(ApiError::refused(&written)),
     }
 }
 

@@ -16,11 +16,13 @@
 //! | GET `/v1/transfers/{id}` | one transfer, posted or refused for ever | 200 |
 //! | GET `/v1/kv?prefix` | list keys with their values, in byte order | 200 |
 //! | GET, PUT, DELETE `/v1/kv/{key}` | a value, as bytes; `If-Match`, `If-None-Match` | 200, 201 created, 304 |
+//! | GET `/v1/idempotency/{key}` | what is held under an idempotency key | 200 |
 //! | POST `/v1/cluster/init` | form a cluster, once | 201, 200 if formed before |
 //! | GET `/v1/cluster` | this node's view of the cluster | 200 |
 //! | GET `/livez`, `/readyz`, `/version` | probes | 200, 503 |
 //!
-//! Reads take `consistency=leader|lease|follower` and `timeout`, writes `timeout`, lists `limit` and `cursor`. Whatever a
+//! Reads take `consistency=leader|lease|follower` and `timeout`, writes `timeout`, lists `limit` and `cursor`. A
+//! write with an `Idempotency-Key` is done once ([`idempotency`]). Whatever a
 //! request says beyond what is known is refused, because a typo must not weaken a guarantee.
 //!
 //! # How a request passes through
@@ -64,6 +66,8 @@ mod transfers;
 mod batch;
 
 mod kv;
+
+mod idempotency;
 
 mod cluster;
 
@@ -128,6 +132,7 @@ fn router(app: Shared) -> Router {
         .merge(transfers::router())
         .merge(batch::router())
         .merge(kv::router())
+        .merge(idempotency::router())
         .merge(cluster::router())
         .merge(probes::router())
         .with_state(app)

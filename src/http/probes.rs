@@ -120,6 +120,7 @@ mod tests {
             last_contact: Some(Duration::from_secs(1)),
             recovered: true,
             members: Vec::new(),
+            clock_disputes: 0,
             fault: None,
         }
     }

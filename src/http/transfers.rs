@@ -17,7 +17,7 @@ use super::{Shared, blocking};
 use crate::machine::record::refusal;
 use crate::machine::reply::Existence;
 use crate::machine::{AccountRef, Command, NewTransfer, Position, Reply, TransferResult};
-use crate::raft::TransferRow;
+use crate::raft::{At, TransferRow};
 
 pub(super) const TRANSFERS: &str = "/v1/transfers/";
 
@@ -156,39 +156,42 @@ fn refusal_name(number: u16) -> Option<&'static str> {
 
 async fn create(State(app): State<Shared>, Input(call): Input) -> Result<Answer, ApiError> {
     call.expect_json()?;
-    let deadline = call.write_deadline()?;
+    let terms = call.terms("POST /v1/transfers")?;
     let draft = read_object(&call.body, Draft::read)?;
-    let pending = app
-        .raft
-        .write(&Command::Transfers(vec![draft.command()]), deadline);
+    let command = Command::Transfers(vec![draft.command()]);
+    let pending = app.raft.write(&terms.once(command), terms.deadline);
     let written = pending
         .await
         .map_err(|error| ApiError::from(error).check(|| format!("{TRANSFERS}{}", draft.id)))?;
     let result = match &written.reply {
         Reply::Transfers(results) if results.len() == 1 => results[0],
-        _ => return Err(ApiError::refused(written)),
+        _ => return Err(ApiError::refused(&written)),
     };
     let (existence, row) = match result {
         // Just applied, so in memory.
-        TransferResult::Created(at) => (Existence::Created, app.raft.view().transfer_at(at)?),
-        TransferResult::Exists(at) => {
-            let view = app.raft.view();
-            (
-                Existence::Existed,
-                blocking(move || view.transfer_at(at)).await?,
-            )
+        TransferResult::Created(at) if !written.replayed => {
+            (Existence::Created, app.raft.view().transfer_at(at)?)
         }
-        TransferResult::Refused(rejection) => {
-            return Err(ApiError::rejected(rejection, written.log_id.index));
-        }
+        TransferResult::Created(at) => (Existence::Created, old(&app, at).await?),
+        TransferResult::Exists(at) => (Existence::Existed, old(&app, at).await?),
+        TransferResult::Refused(_) => return Err(ApiError::refused(&written)),
     };
     let mut transfer = Transfer::from(row.value);
     let (status, result) = created_status(existence);
     transfer.result = Some(result);
-    let index = written.log_id.index;
+    let index = written.index;
     transfer.index = Some(Text(index));
-    let answer = Answer::json(&transfer).status(status).index(index);
+    let answer = Answer::json(&transfer)
+        .status(status)
+        .index(index)
+        .replayed(written.replayed);
     Ok(location(answer, &format!("{TRANSFERS}{}", draft.id)))
+}
+
+/// A transfer that may be on the disk by now.
+async fn old(app: &Shared, at: Position) -> Result<At<TransferRow>, ApiError> {
+    let view = app.raft.view();
+    blocking(move || view.transfer_at(at)).await
 }
 
 async fn show(State(app): State<Shared>, Input(call): Input) -> Result<Answer, ApiError> {

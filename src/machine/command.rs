@@ -41,6 +41,19 @@ pub enum Command<'a> {
     CreateAccount(NewAccount<'a>),
     /// Post 1 to [`BATCH_LEN_MAX`] transfers in order, each refused or created by itself unless `linked`.
     Transfers(Vec<NewTransfer<'a>>),
+    /// Do a command unless it was done before under the same idempotency key; then answer what was answered.
+    Once(Once<'a>),
+}
+
+/// A command under an idempotency key: see [`super::once`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Once<'a> {
+    /// Client-chosen; see [`super::once::is_key`].
+    pub key: &'a str,
+    /// Of the request; see [`super::once::fingerprint`].
+    pub fingerprint: [u8; super::once::FINGERPRINT_LEN],
+    /// What is to be done once. Never another [`Command::Once`].
+    pub command: Box<Command<'a>>,
 }
 
 /// The modification index of a key: where in the log its last write stands. Unique per write, also within one entry, so

@@ -7,6 +7,8 @@
 //! | transfer | its id -> its position; if posted: both accounts' balances and their ledger's totals, by [`post`] |
 //! | key written | the key's value and [`KvMeta`](super::KvMeta) |
 //! | key removed | the key is gone |
+//! | answered | the [`Answer`](super::Answer) under its idempotency key, as the newest |
+//! | answer forgotten | the answer, the oldest, is gone |
 //!
 //! Only transfers are ever taken back: their ids are forgotten and [`unpost`] restores the balances.
 //!

@@ -11,6 +11,9 @@
 //! | create a ledger | 3, scale u8, id length u8, asset length u8, id, asset |
 //! | create an account | 4, limits u8 (bit 0 debits, bit 1 credits), code u32, id length u8, ledger id length u8, id, ledger id |
 //! | transfers | 5, then a count u32, rows of 64 bytes and a heap of texts: see `entry/transfers.rs` |
+//! | any of these once | 6, key length u8, key, fingerprint (32), then the bytes of the command; from rules version 2 on |
+//!
+//! An entry may have no commands: a *tick*, which only carries time.
 //!
 //! An expectation is a kind u8 (0 any, 1 absent, 2 present, 3 at) and, for *at*, entry index u64 and command u32; 0 otherwise.
 //!
@@ -24,15 +27,23 @@ mod tests;
 
 use super::bytes::{Reader, utf8};
 use super::command::{
-    ASSET_LEN_MAX, Command, Expect, KEY_LEN_MAX, Limits, ModIndex, NewAccount, NewLedger,
+    ASSET_LEN_MAX, Command, Expect, KEY_LEN_MAX, Limits, ModIndex, NewAccount, NewLedger, Once,
     SCALE_MAX, VALUE_LEN_MAX,
 };
 use super::id;
+use super::once;
 
 /// Version of the layout.
 pub const FORMAT: u8 = 1;
 /// Version of the rules that apply follows. An entry of a newer one is a fault: this node must be upgraded first.
-pub const RULES: u8 = 1;
+///
+/// | version | what is new |
+/// |---|---|
+/// | 1 | |
+/// | 2 | commands under idempotency keys, and keys that are forgotten with time |
+pub const RULES: u8 = 2;
+/// The first rules with idempotency keys: entries of older ones hold none and forget none.
+pub(super) const RULES_WITH_KEYS: u8 = 2;
 /// Largest entry, in bytes (4 MiB). Proposers keep it; it is not checked on the way in, since an entry already committed
 /// must be applied.
 pub const ENTRY_LEN_MAX: usize = 4 << 20;
@@ -44,6 +55,7 @@ const DELETE: u8 = 2;
 const LEDGER: u8 = 3;
 const ACCOUNT: u8 = 4;
 const TRANSFERS: u8 = 5;
+const ONCE: u8 = 6;
 
 /// Appends one command, with its length before it, to `out`: what [`assemble`] puts after the header.
 ///
@@ -52,6 +64,28 @@ const TRANSFERS: u8 = 5;
 pub fn encode_command(command: &Command<'_>, out: &mut Vec<u8>) {
     let start = out.len();
     out.extend_from_slice(&[0; 4]);
+    if let Command::Once(once) = command {
+        encode_once(once, out);
+        encode_plain(&once.command, out);
+    } else {
+        encode_plain(command, out);
+    }
+    let len = u32::try_from(out.len() - start - 4).expect("the largest command is far below 4 GiB");
+    out[start..start + 4].copy_from_slice(&len.to_le_bytes());
+}
+
+fn encode_once(once: &Once<'_>, out: &mut Vec<u8>) {
+    assert!(
+        once::is_key(once.key.as_bytes()),
+        "idempotency key {:?} breaks its grammar",
+        once.key
+    );
+    out.extend_from_slice(&[ONCE, short_len(once.key)]);
+    out.extend_from_slice(once.key.as_bytes());
+    out.extend_from_slice(&once.fingerprint);
+}
+
+fn encode_plain(command: &Command<'_>, out: &mut Vec<u8>) {
     match command {
         Command::KvPut { key, value, expect } => {
             assert!(
@@ -93,9 +127,8 @@ pub fn encode_command(command: &Command<'_>, out: &mut Vec<u8>) {
             out.push(TRANSFERS);
             transfers::encode(batch, out);
         }
+        Command::Once(_) => panic!("a command under a key is under one key"),
     }
-    let len = u32::try_from(out.len() - start - 4).expect("the largest command is far below 4 GiB");
-    out[start..start + 4].copy_from_slice(&len.to_le_bytes());
 }
 
 /// Writes the header of an entry of `count` commands into the first [`HEADER_LEN`] bytes of `entry`.
@@ -121,6 +154,8 @@ pub fn assemble(commands: &[Command<'_>], stamp_ns: u64) -> Vec<u8> {
 /// An entry, checked and readable in place.
 #[derive(Clone, Copy, Debug)]
 pub struct Entry<'a> {
+    /// Version of the rules to apply it by, at most [`RULES`].
+    pub rules: u8,
     /// The leader's clock when it proposed, nanoseconds since 1970.
     pub stamp_ns: u64,
     /// How many commands follow. Never more than the bytes could hold.
@@ -139,9 +174,9 @@ impl<'a> Entry<'a> {
             ));
         }
         let rules = reader.u8("rules version")?;
-        if rules != RULES {
+        if !(1..=RULES).contains(&rules) {
             return Err(format!(
-                "entry wants rules {rules}, this node follows {RULES}"
+                "entry wants rules {rules}, this node follows those up to {RULES}: start a newer version"
             ));
         }
         if reader.u16("reserved")? != 0 {
@@ -158,6 +193,7 @@ impl<'a> Entry<'a> {
             ));
         }
         Ok(Entry {
+            rules,
             stamp_ns,
             count,
             body,
@@ -168,6 +204,7 @@ impl<'a> Entry<'a> {
     pub fn commands(&self) -> impl Iterator<Item = Result<Command<'a>, String>> + use<'a> {
         Commands {
             reader: Reader::new(self.body),
+            rules: self.rules,
             left: self.count,
             position: 0,
             done: false,
@@ -178,6 +215,7 @@ impl<'a> Entry<'a> {
 /// See [`Entry::commands`].
 struct Commands<'a> {
     reader: Reader<'a>,
+    rules: u8,
     left: u32,
     position: u32,
     done: bool,
@@ -194,7 +232,7 @@ impl<'a> Iterator for Commands<'a> {
             self.done = true;
             return self.reader.end("the last command").err().map(Err);
         }
-        let item = next_command(&mut self.reader)
+        let item = next_command(&mut self.reader, self.rules)
             .map_err(|what| format!("command {}: {what}", self.position));
         self.left -= 1;
         self.position += 1;
@@ -203,20 +241,38 @@ impl<'a> Iterator for Commands<'a> {
     }
 }
 
-fn next_command<'a>(reader: &mut Reader<'a>) -> Result<Command<'a>, String> {
+fn next_command<'a>(reader: &mut Reader<'a>, rules: u8) -> Result<Command<'a>, String> {
     let len = reader.u32("length")?;
     let bytes = reader.take(
         usize::try_from(len).map_err(|_| "length is out of range")?,
         "command",
     )?;
-    decode_command(bytes)
+    let mut reader = Reader::new(bytes);
+    match reader.u8("kind")? {
+        ONCE if rules >= RULES_WITH_KEYS => decode_once(&mut reader).map(Command::Once),
+        kind => decode_plain(kind, &mut reader),
+    }
 }
 
-fn decode_command(bytes: &[u8]) -> Result<Command<'_>, String> {
-    let mut reader = Reader::new(bytes);
-    let command = match reader.u8("kind")? {
+fn decode_once<'a>(reader: &mut Reader<'a>) -> Result<Once<'a>, String> {
+    let key_len = reader.u8("idempotency key length")?;
+    let key = reader.take(key_len.into(), "idempotency key")?;
+    if !once::is_key(key) {
+        return Err("idempotency key breaks its grammar".to_owned());
+    }
+    let fingerprint = *reader.array("fingerprint")?;
+    let kind = reader.u8("kind")?;
+    Ok(Once {
+        key: utf8(key, "idempotency key")?,
+        fingerprint,
+        command: Box::new(decode_plain(kind, reader)?),
+    })
+}
+
+fn decode_plain<'a>(kind: u8, reader: &mut Reader<'a>) -> Result<Command<'a>, String> {
+    let command = match kind {
         PUT => {
-            let (key, expect) = decode_key(&mut reader)?;
+            let (key, expect) = decode_key(reader)?;
             let value = reader.remainder();
             if value.len() > VALUE_LEN_MAX {
                 return Err(format!(
@@ -227,12 +283,12 @@ fn decode_command(bytes: &[u8]) -> Result<Command<'_>, String> {
             Command::KvPut { key, value, expect }
         }
         DELETE => {
-            let (key, expect) = decode_key(&mut reader)?;
+            let (key, expect) = decode_key(reader)?;
             Command::KvDelete { key, expect }
         }
-        LEDGER => Command::CreateLedger(decode_ledger(&mut reader)?),
-        ACCOUNT => Command::CreateAccount(decode_account(&mut reader)?),
-        TRANSFERS => Command::Transfers(transfers::decode(&mut reader)?),
+        LEDGER => Command::CreateLedger(decode_ledger(reader)?),
+        ACCOUNT => Command::CreateAccount(decode_account(reader)?),
+        TRANSFERS => Command::Transfers(transfers::decode(reader)?),
         kind => return Err(format!("unknown kind {kind}")),
     };
     reader.end("the command")?;
@@ -346,7 +402,7 @@ fn id_len(id: &str) -> u8 {
 }
 
 fn short_len(text: &str) -> u8 {
-    u8::try_from(text.len()).expect("ids and assets are far below 256 bytes")
+    u8::try_from(text.len()).expect("ids, assets and idempotency keys are below 256 bytes")
 }
 
 /// Whether `asset` is 1 to [`ASSET_LEN_MAX`] bytes of `[A-Za-z0-9._-]`.

@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 use super::derive::{self, Side};
 use super::id::{AccountNumber, LedgerNumber};
 use super::record::{Record, TransferRecord};
-use super::store::{Account, Fault, KvMeta, Ledger, Position, Store};
+use super::store::{Account, Answer, Fault, KvMeta, Ledger, OldAnswer, Position, Store};
 use super::{Outcome, apply, digest};
 
 /// A [`Store`] in memory. Cloning it is taking a snapshot; equal ones hold the same state and the same history.
@@ -26,6 +26,13 @@ pub struct Memory {
     account_numbers: BTreeMap<String, AccountNumber>,
     transfers: BTreeMap<String, Position>,
     kv: BTreeMap<String, (KvMeta, Vec<u8>)>,
+    /// By idempotency key.
+    answers: BTreeMap<String, Answer>,
+    /// The keys of those, by where they were given.
+    answer_order: BTreeMap<Position, String>,
+    /// Counted besides those held, for tests of what happens when too many are.
+    #[cfg(test)]
+    pub(super) answers_pretended: u64,
     /// Records by entry index. An entry without records is not in it.
     journal: BTreeMap<u64, Vec<Vec<u8>>>,
     /// Last entry finished.
@@ -210,6 +217,30 @@ impl Memory {
                 assert_eq!(before, None, "a transfer id is used once");
                 self.each_side(transfer, derive::post);
             }
+            Record::Answered {
+                key,
+                fingerprint,
+                time_ns,
+                reply: _,
+            } => {
+                let answer = Answer {
+                    at: position,
+                    time_ns,
+                    fingerprint,
+                };
+                let before = self.answers.insert(key.to_owned(), answer);
+                assert_eq!(before, None, "a key is answered once");
+                self.answer_order.insert(position, key.to_owned());
+            }
+            Record::AnswerForgotten { key, at } => {
+                let oldest = self.answer_order.pop_first();
+                assert_eq!(
+                    oldest,
+                    Some((at, key.to_owned())),
+                    "the oldest answer is forgotten first"
+                );
+                self.answers.remove(key).expect("it is in their order");
+            }
         }
     }
 
@@ -290,6 +321,33 @@ impl Store for Memory {
 
     fn kv(&mut self, key: &str) -> Result<Option<KvMeta>, Fault> {
         Ok(self.kv.get(key).map(|(meta, _)| *meta))
+    }
+
+    fn find_answer(&mut self, key: &str) -> Result<Option<Answer>, Fault> {
+        Ok(self.answers.get(key).copied())
+    }
+
+    fn answer_count(&self) -> u64 {
+        let held = self.answers.len() as u64;
+        #[cfg(test)]
+        let held = held + self.answers_pretended;
+        held
+    }
+
+    fn oldest_answer_ns(&mut self) -> Result<Option<u64>, Fault> {
+        let oldest = self.answer_order.first_key_value();
+        Ok(oldest.map(|(_, key)| self.answers[key].time_ns))
+    }
+
+    fn oldest_answers(&mut self, until_ns: u64, max: u32) -> Result<Vec<OldAnswer>, Fault> {
+        let max = usize::try_from(max).expect("a usize has 32 bits");
+        let in_order = self.answer_order.iter().map(|(at, key)| OldAnswer {
+            at: *at,
+            time_ns: self.answers[key].time_ns,
+            key: key.clone(),
+        });
+        let old = in_order.take_while(|answer| answer.time_ns <= until_ns);
+        Ok(old.take(max).collect())
     }
 
     fn append(&mut self, record: &Record<'_>) -> Result<Position, Fault> {

@@ -6,7 +6,7 @@
 //! [`Store::append`]), which is why live apply, roll-forward after a restart and a full rebuild give the same bytes.
 //!
 //! Data flow: `raft` hands [`apply`] the bytes of one [`entry`]; each command in it is decided by `kv` or `ledger`
-//! against a [`Store`]; the records go to the store, the [`Reply`]s go back to the callers.
+//! against a [`Store`], unless [`once`] finds it done before; the records go to the store, the [`Reply`]s go back to the callers.
 
 #![deny(
     clippy::disallowed_methods,
@@ -26,6 +26,8 @@ mod kv;
 
 mod ledger;
 
+pub mod once;
+
 pub mod record;
 
 pub mod store;
@@ -39,12 +41,12 @@ pub mod memory;
 pub mod reply;
 
 pub use command::{
-    AccountRef, Command, Expect, Limits, ModIndex, NewAccount, NewLedger, NewTransfer,
+    AccountRef, Command, Expect, Limits, ModIndex, NewAccount, NewLedger, NewTransfer, Once,
 };
 pub use memory::Memory;
 pub use record::{Balance, Record, TransferRecord};
-pub use reply::{Rejection, Reply, TransferResult};
-pub use store::{Account, Fault, KvMeta, Ledger, Position, Store};
+pub use reply::{Rejection, Replayed, Reply, TransferResult};
+pub use store::{Account, Answer, Fault, KvMeta, Ledger, OldAnswer, Position, Store};
 
 /// What applying one entry gave.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -73,6 +75,9 @@ pub fn apply<S: Store>(
     let wrong = |what: String| Fault::new(format!("log entry {index}: {what}"));
     let entry = entry::Entry::parse(bytes).map_err(wrong)?;
     let time_ns = log_time(last_time_ns, entry.stamp_ns).map_err(wrong)?;
+    if entry.rules >= entry::RULES_WITH_KEYS {
+        once::forget(store, time_ns, entry.count)?;
+    }
     let mut replies =
         Vec::with_capacity(usize::try_from(entry.count).map_err(|err| wrong(err.to_string()))?);
     let mut touched = ledger::Touched::default();
@@ -81,18 +86,40 @@ pub fn apply<S: Store>(
             index,
             command: position,
         };
-        replies.push(match command.map_err(wrong)? {
-            Command::KvPut { key, value, expect } => kv::put(store, key, value, expect, at)?,
-            Command::KvDelete { key, expect } => kv::delete(store, key, expect)?,
-            Command::CreateLedger(new) => ledger::create_ledger(store, &new)?,
-            Command::CreateAccount(new) => ledger::create_account(store, &new)?,
-            Command::Transfers(batch) => {
-                ledger::post_transfers(store, &batch, index, &mut touched)?
+        let command = command.map_err(wrong)?;
+        let reply = if let Command::Once(once) = &command {
+            match once::known(store, once)? {
+                Some(reply) => reply,
+                None => {
+                    let reply = decide(store, &once.command, at, &mut touched)?;
+                    once::remember(store, once, time_ns, &reply)?;
+                    reply
+                }
             }
-        });
+        } else {
+            decide(store, &command, at, &mut touched)?
+        };
+        replies.push(reply);
     }
     touched.assert_balanced(store);
     Ok(Outcome { time_ns, replies })
+}
+
+/// Decides one command, whatever key it came under.
+fn decide<S: Store>(
+    store: &mut S,
+    command: &Command<'_>,
+    at: ModIndex,
+    touched: &mut ledger::Touched,
+) -> Result<Reply, Fault> {
+    match command {
+        Command::KvPut { key, value, expect } => kv::put(store, key, value, *expect, at),
+        Command::KvDelete { key, expect } => kv::delete(store, key, *expect),
+        Command::CreateLedger(new) => ledger::create_ledger(store, new),
+        Command::CreateAccount(new) => ledger::create_account(store, new),
+        Command::Transfers(batch) => ledger::post_transfers(store, batch, at.index, touched),
+        Command::Once(_) => Err(Fault::new("a key within a key, which no entry can hold")),
+    }
 }
 
 /// The entry's time: the leader's stamp, but always later than the entry before, whatever the clocks of past leaders said.

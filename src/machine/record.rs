@@ -9,6 +9,8 @@ use serde::{Deserialize, Serialize};
 
 use super::command::{Limits, ModIndex};
 use super::id::{AccountNumber, LedgerNumber};
+use super::once::FINGERPRINT_LEN;
+use super::store::Position;
 
 /// An account's two sums, in minor units.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -66,6 +68,24 @@ pub enum Record<'a> {
     },
     /// A transfer was posted, or its id was refused for ever.
     Transfer(TransferRecord<'a>),
+    /// A command under an idempotency key was decided; its other records stand before this one.
+    Answered {
+        /// The key: see [`super::once::is_key`].
+        key: &'a str,
+        /// Of the request.
+        fingerprint: [u8; FINGERPRINT_LEN],
+        /// Log time of the entry, nanoseconds since 1970.
+        time_ns: u64,
+        /// The answer: [`super::Reply::to_bytes`].
+        reply: &'a [u8],
+    },
+    /// An idempotency key had its time and was forgotten: the oldest of all.
+    AnswerForgotten {
+        /// The key.
+        key: &'a str,
+        /// The record of its answer.
+        at: Position,
+    },
 }
 
 /// A transfer in the journal: posted if `refusal` is 0, otherwise remembered as refused so that no retry turns no into yes.

@@ -26,11 +26,48 @@ pub enum Reply {
         was: ModIndex,
     },
     /// The ledger exists now.
-    Ledger(Existence),
+    Ledger {
+        /// Since when.
+        existence: Existence,
+        /// Its totals at this moment.
+        totals: Balance,
+    },
     /// The account exists now.
-    Account(Existence),
+    Account {
+        /// Since when.
+        existence: Existence,
+        /// Its balance at this moment.
+        balance: Balance,
+    },
     /// One result per transfer, in order.
     Transfers(Vec<TransferResult>),
+    /// The command was done before under its idempotency key; this is what was answered then.
+    Replayed(Replayed),
+}
+
+/// An answer given again. Never stored: what is stored is the first one.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Replayed {
+    /// Log index of the entry in which it was given first.
+    pub index: u64,
+    /// What was answered.
+    pub reply: Box<Reply>,
+}
+
+impl Reply {
+    /// As stored under an idempotency key: compact and binary.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        postcard::to_allocvec(self).expect("a reply is plain data")
+    }
+
+    /// Reads back [`Reply::to_bytes`]: the whole of `bytes`, nothing more. `Err` says what is wrong.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Reply, String> {
+        match postcard::take_from_bytes(bytes) {
+            Ok((reply, [])) => Ok(reply),
+            Ok((_, rest)) => Err(format!("{} bytes after the end of a reply", rest.len())),
+            Err(error) => Err(format!("is no reply: {error}")),
+        }
+    }
 }
 
 /// Whether a create did something.
@@ -96,6 +133,15 @@ pub enum Rejection {
     ChainOpen,
     /// Another transfer of its chain was refused.
     ChainFailed,
+    /// The idempotency key was used before with another request.
+    IdempotencyKeyReused {
+        /// Log index of its first use.
+        index: u64,
+        /// Log time of its first use, nanoseconds since 1970.
+        time_ns: u64,
+    },
+    /// As many idempotency keys as may be are held, and none has had its time. Not stored: there is no room.
+    IdempotencyKeysFull,
 }
 
 /// Bits of [`Rejection::ExistsWithDifferentFields`], and their names.
@@ -163,7 +209,9 @@ impl Rejection {
             | Rejection::AccountsMustDiffer
             | Rejection::LedgerMismatch
             | Rejection::ChainOpen
-            | Rejection::ChainFailed => None,
+            | Rejection::ChainFailed
+            | Rejection::IdempotencyKeyReused { .. }
+            | Rejection::IdempotencyKeysFull => None,
         }
     }
 
@@ -202,6 +250,8 @@ impl Rejection {
             Rejection::ExceedsDebits { .. } => "exceeds_debits",
             Rejection::ChainOpen => "chain_open",
             Rejection::ChainFailed => "chain_failed",
+            Rejection::IdempotencyKeyReused { .. } => "idempotency_key_reused",
+            Rejection::IdempotencyKeysFull => "idempotency_keys_full",
         }
     }
 }

@@ -68,6 +68,28 @@ pub struct KvMeta {
     pub version: u64,
 }
 
+/// Where the answer to a command under an idempotency key stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Answer {
+    /// Its record.
+    pub at: Position,
+    /// Log time of its entry, nanoseconds since 1970.
+    pub time_ns: u64,
+    /// Of the request it answers.
+    pub fingerprint: [u8; super::once::FINGERPRINT_LEN],
+}
+
+/// An answer as the order of answers holds it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OldAnswer {
+    /// Its record.
+    pub at: Position,
+    /// Log time of its entry, nanoseconds since 1970.
+    pub time_ns: u64,
+    /// The idempotency key it was given under.
+    pub key: String,
+}
+
 /// The state as the machine sees it while it applies one entry: everything applied before plus what this entry did so far.
 ///
 /// Everything is derived from records: [`Store::append`] journals one and updates ids, balances, totals, keys; there is no
@@ -104,6 +126,15 @@ pub trait Store {
 
     /// A key's versions.
     fn kv(&mut self, key: &str) -> Result<Option<KvMeta>, Fault>;
+
+    /// The answer held under an idempotency key.
+    fn find_answer(&mut self, key: &str) -> Result<Option<Answer>, Fault>;
+    /// Number of answers held.
+    fn answer_count(&self) -> u64;
+    /// Log time of the oldest answer held. Asked for with every entry: from memory, as a rule.
+    fn oldest_answer_ns(&mut self) -> Result<Option<u64>, Fault>;
+    /// The answers held that were given at log time `until_ns` or before, oldest first, at most `max`.
+    fn oldest_answers(&mut self, until_ns: u64, max: u32) -> Result<Vec<OldAnswer>, Fault>;
 
     /// Journals `record` as the next of this entry and derives everything from it. Returns its position.
     fn append(&mut self, record: &Record<'_>) -> Result<Position, Fault>;

@@ -9,7 +9,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::{Instant, SystemTime};
+use std::time::Instant;
 
 use bytes::Bytes;
 use openraft::errors::{ClientWriteError, ForwardToLeader};
@@ -17,10 +17,11 @@ use openraft::impls::ProgressResponder;
 use openraft::raft::ClientWriteResult;
 use tokio::sync::watch;
 
+use super::clocks::LogClock;
 use super::queue::{Limits, Queue, Ticket, Waiting};
 use super::types::{Commands, Raft, Types};
 use super::{Member, Options, WriteError, Written, convert};
-use crate::machine::entry;
+use crate::machine::{Reply, entry};
 use crate::storage::LogId;
 use crate::storage::log::Log;
 
@@ -37,12 +38,18 @@ pub(super) struct Task {
     log: Log,
     flushed: watch::Receiver<Option<LogId>>,
     in_flight: Arc<AtomicUsize>,
+    clock: Arc<LogClock>,
     options: Options,
 }
 
 impl Batcher {
-    /// A batcher that proposes to `raft`, and its task, to be run.
-    pub(super) fn new(raft: Raft, log: Log, options: &Options) -> (Batcher, Task) {
+    /// A batcher that proposes to `raft` entries stamped by `clock`, and its task, to be run.
+    pub(super) fn new(
+        raft: Raft,
+        log: Log,
+        clock: Arc<LogClock>,
+        options: &Options,
+    ) -> (Batcher, Task) {
         let queue = Queue::new(Limits::from(options));
         let task = Task {
             queue: queue.clone(),
@@ -50,6 +57,7 @@ impl Batcher {
             flushed: log.flushed(),
             log,
             in_flight: Arc::default(),
+            clock,
             options: options.clone(),
         };
         (Batcher { queue }, task)
@@ -177,7 +185,7 @@ impl Task {
     }
 
     async fn propose(&self, batch: Vec<Waiting>) {
-        let (batch, bytes) = assemble(batch, now_ns());
+        let (batch, bytes) = assemble(batch, self.clock.stamp_ns());
         let (responder, result) =
             ProgressResponder::<Types, ClientWriteResult<Types>>::complete_only();
         self.in_flight.fetch_add(1, Ordering::AcqRel);
@@ -212,9 +220,7 @@ fn assemble(mut batch: Vec<Waiting>, stamp_ns: u64) -> (Vec<Waiting>, Bytes) {
 }
 
 /// An entry's place and replies, or what its callers may assume.
-fn outcome(
-    result: ClientWriteResult<Types>,
-) -> Result<(LogId, Vec<crate::machine::Reply>), WriteError> {
+fn outcome(result: ClientWriteResult<Types>) -> Result<(LogId, Vec<Reply>), WriteError> {
     match result {
         Ok(response) => Ok((convert::log_id(&response.log_id), response.data)),
         Err(error) => Err(write_error(error)),
@@ -242,21 +248,12 @@ pub(super) fn leader(forward: ForwardToLeader<Types>) -> Option<(u64, Member)> {
 }
 
 /// Gives each command of an entry its answer.
-fn hand_out(
-    queue: &Queue,
-    batch: Vec<Waiting>,
-    answers: Result<(LogId, Vec<crate::machine::Reply>), WriteError>,
-) {
+fn hand_out(queue: &Queue, batch: Vec<Waiting>, answers: Result<(LogId, Vec<Reply>), WriteError>) {
     match answers {
         Ok((log_id, replies)) => {
             assert_eq!(replies.len(), batch.len(), "one reply per command");
             for (command, (waiting, reply)) in (0..).zip(batch.into_iter().zip(replies)) {
-                let written = Written {
-                    log_id,
-                    command,
-                    reply,
-                };
-                queue.finish(waiting, Ok(written));
+                queue.finish(waiting, Ok(written(log_id, command, reply)));
             }
         }
         Err(error) => {
@@ -267,12 +264,18 @@ fn hand_out(
     }
 }
 
-/// The leader's clock: nanoseconds since 1970. Apply never lets log time run backwards.
-fn now_ns() -> u64 {
-    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-    since.map_or(0, |since| {
-        u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
-    })
+fn written(log_id: LogId, command: u32, reply: Reply) -> Written {
+    let (index, replayed, reply) = match reply {
+        Reply::Replayed(before) => (before.index, true, *before.reply),
+        reply => (log_id.index, false, reply),
+    };
+    Written {
+        log_id,
+        index,
+        replayed,
+        command,
+        reply,
+    }
 }
 
 #[cfg(test)]

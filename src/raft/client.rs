@@ -20,7 +20,7 @@ use super::watchdog::Faults;
 use super::{
     InitError, Initialized, Member, Permit, ReadError, ReadLevel, Status, WriteError, Written,
 };
-use crate::machine::{AccountRef, Command, Fault, NewTransfer, entry};
+use crate::machine::{AccountRef, Command, Fault, NewTransfer, Once, entry};
 use crate::storage::log::Log;
 use crate::storage::state::State;
 
@@ -188,18 +188,30 @@ impl Node {
         let mut bytes = vec![0; entry::HEADER_LEN];
         match command {
             Command::Transfers(transfers) => {
-                let resolved = resolve(&self.state, transfers).map_err(|fault| {
-                    self.faults.report(&fault.what);
-                    WriteError::NotReady(fault.what)
-                })?;
-                entry::encode_command(&Command::Transfers(resolved), &mut bytes);
+                entry::encode_command(&self.resolved(transfers)?, &mut bytes);
+            }
+            Command::Once(once) if let Command::Transfers(transfers) = &*once.command => {
+                let once = Once {
+                    command: Box::new(self.resolved(transfers)?),
+                    ..*once
+                };
+                entry::encode_command(&Command::Once(once), &mut bytes);
             }
             Command::KvPut { .. }
             | Command::KvDelete { .. }
             | Command::CreateLedger(_)
-            | Command::CreateAccount(_) => entry::encode_command(command, &mut bytes),
+            | Command::CreateAccount(_)
+            | Command::Once(_) => entry::encode_command(command, &mut bytes),
         }
         Ok(bytes)
+    }
+
+    fn resolved<'a>(&self, transfers: &[NewTransfer<'a>]) -> Result<Command<'a>, WriteError> {
+        let resolved = resolve(&self.state, transfers).map_err(|fault| {
+            self.faults.report(&fault.what);
+            WriteError::NotReady(fault.what)
+        })?;
+        Ok(Command::Transfers(resolved))
     }
 }
 

@@ -4,6 +4,7 @@ use std::sync::{Arc, OnceLock};
 
 use openraft::storage::RaftStateMachine;
 
+use super::clocks::Clocks;
 use super::state_machine::StateMachine;
 use super::types::Types;
 use super::{Gate, Member, Options};
@@ -21,6 +22,8 @@ where
     pub(crate) me: Member,
     /// To be asked before a vote, a pre-vote or a leadership transfer is answered.
     pub(crate) gate: Gate,
+    /// This node's clock, which its answers carry, and what is known of those of others.
+    pub(crate) clocks: Clocks,
     /// Settings.
     pub(crate) options: Options,
     /// The core, set right after it is built and before it runs. A peer that calls earlier is told to try again.

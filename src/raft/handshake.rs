@@ -11,7 +11,12 @@ use super::context::PeerContext;
 use super::types::Types;
 
 /// Version of the handshake and of everything that follows it between peers.
-pub(crate) const PROTOCOL: u32 = 1;
+///
+/// | version | what is new |
+/// |---|---|
+/// | 1 | |
+/// | 2 | answers carry the clock of who answers |
+pub(crate) const PROTOCOL: u32 = 2;
 
 /// Asks who is there.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -3,8 +3,10 @@
 // As data flows: writes, reads, what openraft drives, what keeps the node safe, how it starts.
 mod batcher;
 mod client;
+mod clocks;
 mod queue;
 mod read;
+mod ticks;
 mod told;
 
 mod convert;
@@ -38,7 +40,7 @@ pub use told::{
 };
 
 pub use crate::storage::state::{
-    AccountRow, At, KvRow, LedgerRow, Order, TransferRow, TrialBalance, View,
+    AccountRow, At, KvRow, LedgerRow, Order, StoredAnswer, TransferRow, TrialBalance, View,
 };
 
 use std::sync::Arc;
@@ -76,6 +78,10 @@ pub struct Options {
     pub unflushed_bytes_max: u64,
     /// A flush older than this aborts the process.
     pub flush_abort: Duration,
+    /// How far the clock of another voter may be from this node's and still agree with it.
+    pub clock_tolerance: Duration,
+    /// How often an idle leader looks whether something expires.
+    pub tick: Duration,
 }
 
 impl Default for Options {
@@ -92,6 +98,8 @@ impl Default for Options {
             queue_bytes_max: 64 << 20,
             unflushed_bytes_max: 16 << 20,
             flush_abort: Duration::from_secs(10),
+            clock_tolerance: Duration::from_secs(5),
+            tick: Duration::from_secs(1),
         }
     }
 }
@@ -109,12 +117,14 @@ pub async fn start(
     me: Member,
 ) -> anyhow::Result<(Client, Peer)> {
     let started = tokio::time::Instant::now();
-    let net = network::Network::new(dir.clone(), &options);
+    let clocks = clocks::Clocks::system();
+    let net = network::Network::new(dir.clone(), &options, clocks.clone());
     let parts = start::Parts {
         log: open_log(&dir, log).await?,
         state: open_state(&dir, state).await?,
         dir,
         options,
+        clocks,
         me,
         call: Arc::new(|addr, call, body| {
             Box::pin(async move {

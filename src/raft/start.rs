@@ -15,6 +15,7 @@ use tokio::time::Instant;
 
 use super::batcher::Batcher;
 use super::client::{Client, Node};
+use super::clocks::{Clocks, LogClock};
 use super::context::PeerContext;
 use super::flush_gate::FlushGate;
 use super::form::{Former, UnaryCall};
@@ -22,6 +23,7 @@ use super::hand_over::HandOver;
 use super::log_store::LogStore;
 use super::state_machine::StateMachine;
 use super::status::{LastContact, StatusSource};
+use super::ticks::Ticker;
 use super::types::{Raft, SnapshotData, Types};
 use super::watchdog::{FaultAction, Faults};
 use super::{Gate, Member, Options, VOTE_GATE_FACTOR, config, read, status, watchdog};
@@ -35,6 +37,7 @@ pub(super) struct Parts {
     pub(super) log: Log,
     pub(super) state: State,
     pub(super) options: Options,
+    pub(super) clocks: Clocks,
     pub(super) me: Member,
     /// Reaches other nodes before there is a cluster.
     pub(super) call: UnaryCall,
@@ -81,6 +84,7 @@ where
         dir: parts.dir.clone(),
         me: parts.me.clone(),
         gate,
+        clocks: parts.clocks.clone(),
         options: parts.options.clone(),
         raft: OnceLock::new(),
         pristine: pristine(&parts.log),
@@ -172,19 +176,29 @@ fn assemble(
         log,
         state,
         options,
+        clocks,
         call,
         on_fault,
         ..
     } = parts;
     let faults = Faults::new(on_fault);
     let (recovered_now, recovered) = watch::channel(false);
-    let (batcher, batching) = Batcher::new(raft.clone(), log.clone(), &options);
+    let clock = Arc::new(LogClock::new(clocks.clone(), &raft, &options));
+    let (batcher, batching) = Batcher::new(raft.clone(), log.clone(), clock.clone(), &options);
     let (barriers, reading) = read::new(raft.clone(), applied, recovered.clone(), &options);
     let hand_over = HandOver::new(raft.clone(), &options);
     let contact = LastContact::default();
     watch_over(&faults, &raft, &log, &batcher, &hand_over, &options);
     faults.supervise("batching", batching.run());
     faults.supervise("reading", reading);
+    let ticker = Ticker {
+        raft: raft.clone(),
+        state: state.clone(),
+        clock,
+        faults: faults.clone(),
+        options: options.clone(),
+    };
+    faults.supervise("ticking", ticker.run());
     faults.supervise(
         "contact",
         status::watch_contact(raft.clone(), contact.clone(), options),
@@ -197,6 +211,7 @@ fn assemble(
         state: state.clone(),
         recovered,
         contact,
+        clocks,
         faults: faults.clone(),
     };
     let node = Node {

@@ -7,6 +7,7 @@ use openraft::async_runtime::WatchReceiver;
 use openraft::{Instant as _, RaftMetrics, ServerState};
 use tokio::sync::watch;
 
+use super::clocks::Clocks;
 use super::types::{Raft, Types};
 use super::watchdog::Faults;
 use super::{Member, MemberStatus, Options, Role, Status};
@@ -25,6 +26,7 @@ pub(super) struct StatusSource {
     pub(super) state: State,
     pub(super) recovered: watch::Receiver<bool>,
     pub(super) contact: LastContact,
+    pub(super) clocks: Clocks,
     pub(super) faults: Faults,
 }
 
@@ -94,6 +96,7 @@ impl StatusSource {
             },
             recovered: *self.recovered.borrow(),
             members: members(&metrics),
+            clock_disputes: self.clocks.disputes(),
             fault: self.faults.get(),
         }
     }

@@ -41,6 +41,10 @@ pub struct Permit {
 pub struct Written {
     /// The entry it was part of.
     pub log_id: LogId,
+    /// Log index at which it was done: that of `log_id`, or an earlier one if it is `replayed`.
+    pub index: u64,
+    /// It was done before under its idempotency key, and this is what was answered then.
+    pub replayed: bool,
     /// Its position among the entry's commands.
     pub command: u32,
     /// What the machine answered.
@@ -149,6 +153,9 @@ pub struct Status {
     pub recovered: bool,
     /// Members, voters and learners, by id.
     pub members: Vec<MemberStatus>,
+    /// Entries that this node, leading, stamped with no time since its start, because its clock and those of most voters differ:
+    /// while this grows, log time stands still and nothing expires.
+    pub clock_disputes: u64,
     /// Set when the node cannot go on.
     pub fault: Option<String>,
 }

@@ -13,6 +13,7 @@ use crate::model::{Ask, Transfer};
 const LEDGERS: [&str; 2] = ["usd", "eur"];
 const ACCOUNTS: [&str; 6] = ["a", "b", "c", "d", "e", "f"];
 pub(crate) const KEYS: [&str; 3] = ["k", "k/l", "\u{fc}"];
+pub(crate) const IDEMPOTENCY_KEYS: [&str; 4] = ["once", "Once", "~ ", "1"];
 pub(crate) const CASES: u32 = 4000;
 
 /// Draws `CASES` values (or as many as `QUORATE_CASES` says) and runs `test` on each; a failure names the seed that
@@ -60,6 +61,10 @@ enum Step {
     Batch(Vec<(usize, Change, bool)>),
     /// An earlier batch again.
     Again(usize),
+    /// A step under an idempotency key.
+    Once(&'static str, Box<Step>),
+    /// An earlier one of those again.
+    OnceAgain(usize),
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -76,7 +81,8 @@ enum Change {
 #[derive(Clone, Debug)]
 pub(crate) struct History {
     pool: Vec<Transfer>,
-    entries: Vec<Vec<Step>>,
+    /// Hours since the entry before, and what is asked.
+    entries: Vec<(u64, Vec<Step>)>,
 }
 
 fn amount() -> impl Strategy<Value = u128> {
@@ -162,7 +168,7 @@ fn step(pool: usize) -> impl Strategy<Value = Step> {
             limits,
         },
     );
-    prop_oneof![
+    let plain = prop_oneof![
         2 => ledger.prop_map(Step::Plain),
         6 => account.prop_map(Step::Plain),
         2 => (name(&KEYS), vec(any::<u8>(), 0..4), expect.clone())
@@ -170,6 +176,12 @@ fn step(pool: usize) -> impl Strategy<Value = Step> {
         1 => (name(&KEYS), expect).prop_map(|(key, expect)| Step::Plain(Ask::Delete { key, expect })),
         10 => vec((0..pool, change, any::<bool>()), 1..7).prop_map(Step::Batch),
         3 => (0usize..20).prop_map(Step::Again),
+    ];
+    let key = prop::sample::select(&IDEMPOTENCY_KEYS[..]);
+    prop_oneof![
+        20 => plain.clone(),
+        5 => (key, plain).prop_map(|(key, step)| Step::Once(key, Box::new(step))),
+        4 => (0usize..20).prop_map(Step::OnceAgain),
     ]
 }
 
@@ -214,12 +226,12 @@ pub(crate) fn history() -> impl Strategy<Value = History> {
     (
         pool,
         opening(),
-        vec(vec(step(16), 1..6), 1..12),
+        vec((prop_oneof![Just(0), 1u64..30], vec(step(16), 0..6)), 1..12),
         prop::bool::weighted(0.9),
     )
         .prop_map(|(pool, opening, mut entries, opened)| {
             if opened {
-                entries.insert(0, opening);
+                entries.insert(0, (0, opening));
             }
             History { pool, entries }
         })
@@ -228,8 +240,40 @@ pub(crate) fn history() -> impl Strategy<Value = History> {
 impl History {
     /// The commands, with which transfers prefer numbers.
     pub(crate) fn asks(&self) -> Vec<Vec<(Ask, Vec<bool>)>> {
-        let mut batches: Vec<(Ask, Vec<bool>)> = Vec::new();
+        let (mut batches, mut keyed) = (Vec::new(), Vec::new());
         let mut resolve = |step: &Step| match step {
+            Step::Once(key, step) => {
+                let (ask, numbers) = self.resolve(step, &mut batches)?;
+                let ask = Ask::Once {
+                    key: (*key).to_owned(),
+                    ask: Box::new(ask),
+                };
+                keyed.push((ask, numbers));
+                keyed.last().cloned()
+            }
+            Step::OnceAgain(which) => keyed.get(*which % keyed.len().max(1)).cloned(),
+            step => self.resolve(step, &mut batches),
+        };
+        self.entries
+            .iter()
+            .map(|(_, steps)| steps.iter().filter_map(&mut resolve).collect())
+            .collect()
+    }
+
+    /// The leader's stamp of each entry.
+    pub(crate) fn stamps(&self) -> impl Iterator<Item = u64> {
+        self.entries.iter().scan(10, |stamp_ns, (hours, _)| {
+            *stamp_ns += hours * 3_600_000_000_000;
+            Some(*stamp_ns)
+        })
+    }
+
+    fn resolve(
+        &self,
+        step: &Step,
+        batches: &mut Vec<(Ask, Vec<bool>)>,
+    ) -> Option<(Ask, Vec<bool>)> {
+        match step {
             Step::Plain(ask) => Some((ask.clone(), Vec::new())),
             Step::Again(which) => batches.get(*which % batches.len().max(1)).cloned(),
             Step::Batch(members) => {
@@ -241,11 +285,8 @@ impl History {
                 batches.push((Ask::Transfers(batch), numbers));
                 batches.last().cloned()
             }
-        };
-        self.entries
-            .iter()
-            .map(|steps| steps.iter().filter_map(&mut resolve).collect())
-            .collect()
+            Step::Once(..) | Step::OnceAgain(_) => panic!("a key within a key"),
+        }
     }
 }
 

@@ -7,11 +7,12 @@
 use quorate::machine::command::ModIndex;
 use quorate::machine::reply::{Existence, fields};
 use quorate::machine::{
-    Balance, Expect, KvMeta, Limits, Position, Rejection, Reply, TransferResult, record::refusal,
+    Balance, Expect, KvMeta, Limits, Position, Rejection, Replayed, Reply, TransferResult,
+    record::refusal,
 };
 
-/// A command with owned texts; accounts by id.
-#[derive(Clone, Debug)]
+/// A command with owned texts; accounts by id. Equal ones are the same request.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Ask {
     Put {
         key: String,
@@ -34,7 +35,24 @@ pub(crate) enum Ask {
         limits: Limits,
     },
     Transfers(Vec<Transfer>),
+    /// Under an idempotency key.
+    Once {
+        key: String,
+        ask: Box<Ask>,
+    },
 }
+
+/// An idempotency key in use.
+#[derive(Clone, Debug)]
+pub(crate) struct Used {
+    pub(crate) key: String,
+    ask: Ask,
+    reply: Reply,
+    pub(crate) at: Position,
+    pub(crate) time_ns: u64,
+}
+
+const DAY_NS: u64 = 86_400_000_000_000;
 
 /// A transfer as asked for. Equal ones are the same transfer.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -73,13 +91,27 @@ pub(crate) struct Model {
     pub(crate) accounts: Vec<(String, String, u32, Limits)>,
     pub(crate) taken: Vec<Taken>,
     writes: Vec<Write>,
+    /// Oldest first.
+    pub(crate) used: Vec<Used>,
+    time_ns: u64,
     /// The entry and how many records it has left so far.
     next: (u64, u32),
 }
 
 impl Model {
-    pub(crate) fn entry(&mut self, index: u64, asks: &[Ask]) -> Vec<Reply> {
+    pub(crate) fn entry(&mut self, index: u64, stamp_ns: u64, asks: &[Ask]) -> Vec<Reply> {
         self.next = (index, 0);
+        self.time_ns = stamp_ns.max(self.time_ns + 1);
+        for _ in 0..1024 + asks.len() {
+            if self
+                .used
+                .first()
+                .is_some_and(|oldest| oldest.time_ns + DAY_NS <= self.time_ns)
+            {
+                self.used.remove(0);
+                self.position();
+            }
+        }
         let positions = 0..;
         asks.iter()
             .zip(positions)
@@ -129,7 +161,34 @@ impl Model {
                 limits,
             } => self.create_account(id, ledger, *code, *limits),
             Ask::Transfers(batch) => Reply::Transfers(self.transfers(batch)),
+            Ask::Once { key, ask } => self.once(key, ask, at),
         }
+    }
+
+    fn once(&mut self, key: &str, ask: &Ask, at: ModIndex) -> Reply {
+        if let Some(used) = self.used.iter().find(|used| used.key == key) {
+            let index = used.at.index;
+            return match used.ask == *ask {
+                true => Reply::Replayed(Replayed {
+                    index,
+                    reply: Box::new(used.reply.clone()),
+                }),
+                false => Reply::Rejected(Rejection::IdempotencyKeyReused {
+                    index,
+                    time_ns: used.time_ns,
+                }),
+            };
+        }
+        let reply = self.ask(ask, at);
+        let used = Used {
+            key: key.to_owned(),
+            ask: ask.clone(),
+            reply: reply.clone(),
+            at: self.position(),
+            time_ns: self.time_ns,
+        };
+        self.used.push(used);
+        reply
     }
 
     /// A key as its writes make it.
@@ -169,14 +228,25 @@ impl Model {
             None => {
                 self.ledgers.push((id.to_owned(), asset.to_owned(), scale));
                 self.position();
-                Reply::Ledger(Existence::Created)
+                Reply::Ledger {
+                    existence: Existence::Created,
+                    totals: Balance::default(),
+                }
             }
             Some(held) => {
                 let bits = [
                     (held.1 != asset, fields::ASSET),
                     (held.2 != scale, fields::SCALE),
                 ];
-                existing(&bits).map_or(Reply::Ledger(Existence::Existed), Reply::Rejected)
+                let turnover = self.turnover(id);
+                let existed = Reply::Ledger {
+                    existence: Existence::Existed,
+                    totals: Balance {
+                        debits: turnover,
+                        credits: turnover,
+                    },
+                };
+                existing(&bits).map_or(existed, Reply::Rejected)
             }
         }
     }
@@ -188,7 +258,11 @@ impl Model {
                 (held.2 != code, fields::CODE),
                 (held.3 != limits, fields::LIMITS),
             ];
-            return existing(&bits).map_or(Reply::Account(Existence::Existed), Reply::Rejected);
+            let existed = Reply::Account {
+                existence: Existence::Existed,
+                balance: self.balance(id),
+            };
+            return existing(&bits).map_or(existed, Reply::Rejected);
         }
         if !self.ledgers.iter().any(|held| held.0 == ledger) {
             return Reply::Rejected(Rejection::LedgerNotFound);
@@ -196,7 +270,10 @@ impl Model {
         self.accounts
             .push((id.to_owned(), ledger.to_owned(), code, limits));
         self.position();
-        Reply::Account(Existence::Created)
+        Reply::Account {
+            existence: Existence::Created,
+            balance: Balance::default(),
+        }
     }
 
     fn account(&self, id: &str) -> Option<&(String, String, u32, Limits)> {

@@ -6,11 +6,11 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 
 use quorate::machine::{
-    AccountRef, Command, Expect, Memory, NewAccount, NewLedger, NewTransfer, Record, Rejection,
-    Reply, Store, TransferResult, entry,
+    AccountRef, Command, Expect, Memory, NewAccount, NewLedger, NewTransfer, Once, Record,
+    Rejection, Reply, Store, TransferResult, entry, once::fingerprint,
 };
 
-use crate::draw::{CASES, KEYS, for_all, history};
+use crate::draw::{CASES, IDEMPOTENCY_KEYS, KEYS, for_all, history};
 use crate::history::assert_rebuilds;
 use crate::model::{Ask, Model};
 
@@ -62,6 +62,12 @@ fn command<'a>(store: &mut Memory, ask: &'a Ask, numbers: &[bool]) -> Command<'a
             });
             Command::Transfers(members.collect())
         }
+        Ask::Once { key, ask } => Command::Once(Once {
+            key,
+            // As the node sees it that takes the request: it knows no numbers.
+            fingerprint: fingerprint("test", &command(store, ask, &vec![false; numbers.len()])),
+            command: Box::new(command(store, ask, numbers)),
+        }),
     }
 }
 
@@ -100,6 +106,15 @@ fn check_state(store: &mut Memory, model: &Model) -> Result<(), TestCaseError> {
         prop_assert_eq!(
             store.value(key).map(|(meta, value)| (meta, value.to_vec())),
             model.key(key)
+        );
+    }
+    prop_assert_eq!(store.answer_count(), model.used.len() as u64);
+    for key in IDEMPOTENCY_KEYS {
+        let found = store.find_answer(key).expect("memory does not fail");
+        let used = model.used.iter().find(|used| used.key == key);
+        prop_assert_eq!(
+            found.map(|answer| (answer.at, answer.time_ns)),
+            used.map(|used| (used.at, used.time_ns))
         );
     }
     check_records(store, model)
@@ -165,7 +180,8 @@ impl Seen {
                     self.count(if *version > 1 { "replaced" } else { "made" })
                 }
                 Reply::KvDeleted { .. } => self.count("deleted"),
-                Reply::Ledger(_) | Reply::Account(_) => {}
+                Reply::Ledger { .. } | Reply::Account { .. } => {}
+                Reply::Replayed(_) => self.count("replayed"),
             }
         }
     }
@@ -202,7 +218,7 @@ fn check_retries(
         .apply(index, &bytes)
         .map_err(|fault| TestCaseError::fail(fault.what))?;
     let plain: Vec<Ask> = batches.iter().map(|(ask, _)| ask.clone()).collect();
-    prop_assert_eq!(&outcome.replies, &model.entry(index, &plain));
+    prop_assert_eq!(&outcome.replies, &model.entry(index, 0, &plain));
     for reply in &outcome.replies {
         let Reply::Transfers(results) = reply else {
             continue;
@@ -224,14 +240,18 @@ fn any_history_gives_what_the_model_gives() {
     let seen = Seen::default();
     for_all(&history(), |history| {
         let (mut store, mut twin, mut model) = (Memory::new(), Memory::new(), Model::default());
-        for (asks, index) in history.asks().iter().zip(1..) {
-            let bytes = encode(&mut store, asks, index * 10);
+        for ((asks, stamp_ns), index) in history.asks().iter().zip(history.stamps()).zip(1..) {
+            let bytes = encode(&mut store, asks, stamp_ns);
+            let held = store.answer_count();
             let outcome = store
                 .apply(index, &bytes)
                 .map_err(|fault| TestCaseError::fail(fault.what))?;
             let plain: Vec<Ask> = asks.iter().map(|(ask, _)| ask.clone()).collect();
-            prop_assert_eq!(&outcome.replies, &model.entry(index, &plain));
+            prop_assert_eq!(&outcome.replies, &model.entry(index, stamp_ns, &plain));
             seen.add(&outcome.replies);
+            if store.answer_count() < held {
+                seen.count("forgotten");
+            }
             check_state(&mut store, &model)?;
             prop_assert_eq!(
                 &twin.apply(index, &bytes).expect("the first did not fail"),
@@ -272,6 +292,9 @@ fn any_history_gives_what_the_model_gives() {
         "made",
         "replaced",
         "deleted",
+        "replayed",
+        "idempotency_key_reused",
+        "forgotten",
     ];
     for name in names {
         assert!(
@@ -295,12 +318,18 @@ fn without_positions(reply: &Reply) -> String {
             results.iter().map(result).collect::<Vec<_>>().join(" ")
         }
         Reply::Rejected(Rejection::PreconditionFailed { .. }) => "precondition".to_owned(),
-        Reply::Rejected(_) | Reply::Ledger(_) | Reply::Account(_) => format!("{reply:?}"),
+        Reply::Rejected(Rejection::IdempotencyKeyReused { .. }) => "reused".to_owned(),
+        Reply::Replayed(before) => format!("replayed {}", without_positions(&before.reply)),
+        Reply::Rejected(_) | Reply::Ledger { .. } | Reply::Account { .. } => format!("{reply:?}"),
     }
 }
 
 /// Whether the outcome of a command cannot depend on positions.
 fn is_free_of_positions(ask: &Ask) -> bool {
+    let ask = match ask {
+        Ask::Once { ask, .. } => ask,
+        ask => ask,
+    };
     !matches!(
         ask,
         Ask::Put {
@@ -336,7 +365,12 @@ fn how_commands_are_gathered_into_entries_does_not_matter() {
             let records: Vec<Vec<u8>> = store
                 .journal()
                 .map(|(_, bytes)| bytes.to_vec())
-                .filter(|bytes| !matches!(Record::decode(bytes), Ok(Record::KvPut { .. })))
+                .filter(|bytes| {
+                    !matches!(
+                        Record::decode(bytes),
+                        Ok(Record::KvPut { .. } | Record::Answered { .. })
+                    )
+                })
                 .collect();
             let values = KEYS.map(|key| {
                 store

@@ -9,7 +9,8 @@
 //! transfer ID DEBIT CREDIT AMOUNT [code=N] [metadata=TEXT] [linked]      an account #3 is given by number
 //! batch                                                                  divides two batches
 //! put KEY VALUE [if=absent|present|INDEX.COMMAND]      delete KEY [if=..]
-//! stamp NANOSECONDS                                                      the leader's clock; 0 unless given
+//! key KEY                                                                the next command is under this idempotency key
+//! stamp NANOSECONDS                                                      the leader's clock; 0 unless given, `25h` are hours
 //! show records|time|digest|value KEY                                     what to print besides
 //! ```
 //!
@@ -23,8 +24,8 @@ use std::path::{Path, PathBuf};
 use quorate::machine::command::{METADATA_LEN_MAX, ModIndex};
 use quorate::machine::reply::{Existence, fields};
 use quorate::machine::{
-    AccountRef, Balance, Command, Expect, Limits, Memory, NewAccount, NewLedger, NewTransfer,
-    Record, Rejection, Reply, Store, TransferRecord, TransferResult, entry,
+    AccountRef, Balance, Command, Expect, Limits, Memory, NewAccount, NewLedger, NewTransfer, Once,
+    Record, Rejection, Reply, Store, TransferRecord, TransferResult, entry, once::fingerprint,
 };
 
 use crate::history::assert_rebuilds;
@@ -32,6 +33,11 @@ use crate::history::assert_rebuilds;
 #[test]
 fn key_value_scripts_give_what_they_say() {
     check_all("kv");
+}
+
+#[test]
+fn idempotency_scripts_give_what_they_say() {
+    check_all("idempotency");
 }
 
 #[test]
@@ -117,6 +123,8 @@ fn run(script: &str) -> String {
 struct Block<'a> {
     stamp_ns: u64,
     commands: Vec<Command<'a>>,
+    /// The keys of commands, by their position.
+    keys: Vec<(usize, &'a str)>,
     shows: Vec<Vec<&'a str>>,
 }
 
@@ -130,7 +138,8 @@ impl<'a> Block<'a> {
             let in_batch = batch_open;
             batch_open = *verb == "transfer";
             match *verb {
-                "stamp" => block.stamp_ns = number(rest[0]),
+                "key" => block.keys.push((block.commands.len(), rest[0])),
+                "stamp" => block.stamp_ns = time(rest[0]),
                 "show" => block.shows.push(rest.to_vec()),
                 "batch" => {}
                 "transfer" => match block.commands.last_mut() {
@@ -141,6 +150,14 @@ impl<'a> Block<'a> {
                 },
                 _ => block.commands.push(parse_command(verb, rest)),
             }
+        }
+        for (position, key) in &block.keys {
+            let command = block.commands[*position].clone();
+            block.commands[*position] = Command::Once(Once {
+                key,
+                fingerprint: fingerprint("script", &command),
+                command: Box::new(command),
+            });
         }
         block
     }
@@ -168,6 +185,14 @@ impl<'a> Block<'a> {
             show(&mut out, store, index, words);
         }
         out
+    }
+}
+
+/// Nanoseconds, or hours.
+fn time(text: &str) -> u64 {
+    match text.strip_suffix('h') {
+        Some(hours) => number::<u64>(hours) * 3_600_000_000_000,
+        None => number(text),
     }
 }
 
@@ -272,9 +297,11 @@ fn write_reply(out: &mut String, command: &Command<'_>, reply: &Reply) {
         Command::CreateLedger(new) => new.id,
         Command::CreateAccount(new) => new.id,
         Command::Transfers(_) => "",
+        Command::Once(once) => return write_reply(out, &once.command, reply),
     };
     match reply {
         Reply::Rejected(rejection) => {
+            let name = if name.is_empty() { "batch" } else { name };
             line(out, format_args!("{name}: {}", show_rejection(rejection)))
         }
         Reply::KvPut {
@@ -290,7 +317,11 @@ fn write_reply(out: &mut String, command: &Command<'_>, reply: &Reply) {
             );
         }
         Reply::KvDeleted { was } => line(out, format_args!("{name}: deleted, was {was}")),
-        Reply::Ledger(existence) | Reply::Account(existence) => {
+        Reply::Replayed(before) => {
+            line(out, format_args!("again from entry {}:", before.index));
+            write_reply(out, command, &before.reply);
+        }
+        Reply::Ledger { existence, .. } | Reply::Account { existence, .. } => {
             let word = match existence {
                 Existence::Created => "created",
                 Existence::Existed => "existed",
@@ -323,6 +354,9 @@ fn show_rejection(rejection: &Rejection) -> String {
                 "{code} ({})",
                 fields::names(*bits).collect::<Vec<_>>().join(", ")
             )
+        }
+        Rejection::IdempotencyKeyReused { index, time_ns } => {
+            format!("{code} (in entry {index} at {time_ns})")
         }
         Rejection::ExceedsCredits { balance } | Rejection::ExceedsDebits { balance } => {
             format!("{code} ({})", show_balance(balance))
@@ -390,6 +424,22 @@ fn show_record(record: &Record<'_>) -> String {
                 "account {number} {id} ledger {ledger} code {code} limits {}",
                 limits.to_bits()
             )
+        }
+        Record::Answered {
+            key,
+            fingerprint,
+            time_ns,
+            reply,
+        } => {
+            let reply = Reply::from_bytes(reply).expect("the journal holds replies");
+            let hex: String = fingerprint[..4]
+                .iter()
+                .map(|b| format!("{b:02x}"))
+                .collect();
+            format!("answered {key} ({hex}...) at {time_ns}: {reply:?}")
+        }
+        Record::AnswerForgotten { key, at } => {
+            format!("forgot {key}, answered at {}.{}", at.index, at.record)
         }
     }
 }

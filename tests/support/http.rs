@@ -73,8 +73,19 @@ impl Connection {
 
     /// Sends a request without waiting for the answer.
     pub(crate) fn send(&mut self, method: &str, path: &str, body: &[u8]) -> io::Result<()> {
+        self.send_with(method, path, "", body)
+    }
+
+    /// The same with more `headers`, each a line with its end.
+    fn send_with(
+        &mut self,
+        method: &str,
+        path: &str,
+        headers: &str,
+        body: &[u8],
+    ) -> io::Result<()> {
         let head = format!(
-            "{method} {path} HTTP/1.1\r\nhost: test\r\ncontent-type: application/json\r\n\
+            "{method} {path} HTTP/1.1\r\nhost: test\r\ncontent-type: application/json\r\n{headers}\
              content-length: {}\r\n\r\n",
             body.len()
         );
@@ -111,6 +122,18 @@ impl Connection {
     /// Sends a request and waits for its answer.
     pub(crate) fn request(&mut self, method: &str, path: &str, body: &[u8]) -> io::Result<Answer> {
         self.send(method, path, body)?;
+        self.receive()
+    }
+
+    /// Sends a write under an idempotency key and waits for its answer.
+    pub(crate) fn once(
+        &mut self,
+        key: &str,
+        method: &str,
+        path: &str,
+        body: &[u8],
+    ) -> io::Result<Answer> {
+        self.send_with(method, path, &format!("idempotency-key: {key}\r\n"), body)?;
         self.receive()
     }
 

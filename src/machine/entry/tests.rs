@@ -53,7 +53,7 @@ fn the_layout_of_an_entry_is_fixed() {
             },
         }),
     ];
-    let mut wanted = vec![1, 1, 0, 0, 3, 0, 0, 0, 0xff, 0, 0, 0, 0, 0, 0, 0];
+    let mut wanted = vec![1, 2, 0, 0, 3, 0, 0, 0, 0xff, 0, 0, 0, 0, 0, 0, 0];
     wanted.extend_from_slice(b"\x12\0\0\0\x01\x03\x04\x03\0\0\0\0\0\0\x05\0\0\0\x01\0kv");
     wanted.extend_from_slice(b"\x0a\0\0\0\x03\x02\x03\x03usdUSD");
     wanted.extend_from_slice(b"\x0c\0\0\0\x04\x02\x09\0\0\0\x01\x03ausd");
@@ -71,6 +71,53 @@ fn the_layout_of_a_batch_is_fixed() {
     wanted.extend_from_slice(b"t1bob{}");
     assert_eq!(assemble(&commands, 0), raw(&wanted));
     assert_eq!(read(&raw(&wanted)), Ok(commands.to_vec()));
+}
+
+fn once<'a>(key: &'a str, command: Command<'a>) -> Command<'a> {
+    Command::Once(Once {
+        key,
+        fingerprint: *b"0123456789abcdef0123456789ABCDEF",
+        command: Box::new(command),
+    })
+}
+
+#[test]
+fn the_layout_of_a_command_under_a_key_is_fixed() {
+    let delete = Command::KvDelete {
+        key: "k",
+        expect: Expect::Any,
+    };
+    let commands = [once("a key", delete)];
+    let mut wanted = b"\x06\x05a key0123456789abcdef0123456789ABCDEF\x02".to_vec();
+    wanted.extend_from_slice(&[0; 13]);
+    wanted.extend_from_slice(b"\x01\0k");
+    assert_eq!(assemble(&commands, 0), raw(&wanted));
+    assert_eq!(read(&raw(&wanted)), Ok(commands.to_vec()));
+    let within = [&wanted[..39], &wanted[..]].concat();
+    let what = read(&raw(&within)).unwrap_err();
+    assert!(what.contains("unknown kind 6"), "{what}");
+    for key in [&b"\x06\0"[..], b"\x06\x01\n", b"\x06\x02\xc3\xbc"] {
+        let what = read(&raw(&[key, &wanted[7..]].concat())).unwrap_err();
+        assert!(what.contains("key breaks its grammar"), "{what}");
+    }
+}
+
+#[test]
+fn an_entry_of_the_first_rules_is_read_and_holds_no_keys() {
+    let delete = Command::KvDelete {
+        key: "k",
+        expect: Expect::Any,
+    };
+    let of_rules_1 = |command| {
+        let mut bytes = assemble(&[command], 0);
+        bytes[1] = 1;
+        bytes
+    };
+    let plain = of_rules_1(delete.clone());
+    assert_eq!(Entry::parse(&plain).unwrap().rules, 1);
+    assert_eq!(read(&plain), Ok(vec![delete.clone()]));
+    let what = read(&of_rules_1(once("k", delete))).unwrap_err();
+    assert!(what.contains("unknown kind 6"), "{what}");
 }
 
 #[test]
@@ -182,7 +229,7 @@ fn texts_that_break_their_grammar_are_refused() {
     }
     for (wanted, command) in [
         ("unknown kind 0", &b"\0"[..]),
-        ("unknown kind 6", b"\x06"),
+        ("unknown kind 7", b"\x07"),
         (
             "unknown expectation 4",
             b"\x02\x04\0\0\0\0\0\0\0\0\0\0\0\0\x01\0k",

@@ -1,7 +1,7 @@
 //! Creating ledgers and accounts: once per id.
 
 use crate::machine::command::{NewAccount, NewLedger};
-use crate::machine::record::Record;
+use crate::machine::record::{Balance, Record};
 use crate::machine::reply::{Existence, Rejection, Reply, fields};
 use crate::machine::store::{Fault, Store};
 
@@ -17,11 +17,18 @@ pub(in crate::machine) fn create_ledger<S: Store>(
                 new.id
             ))
         };
-        let scale = store.ledger(number).ok_or_else(missing)?.scale;
+        let ledger = store.ledger(number).ok_or_else(missing)?;
         let asset = store.ledger_asset(number).ok_or_else(missing)?;
         let different =
-            bit(asset != new.asset, fields::ASSET) | bit(scale != new.scale, fields::SCALE);
-        return Ok(existed(different, Reply::Ledger));
+            bit(asset != new.asset, fields::ASSET) | bit(ledger.scale != new.scale, fields::SCALE);
+        let totals = Balance {
+            debits: ledger.debits,
+            credits: ledger.credits,
+        };
+        return Ok(unless_different(different, || Reply::Ledger {
+            existence: Existence::Existed,
+            totals,
+        }));
     }
     let number = store
         .ledger_count()
@@ -33,7 +40,10 @@ pub(in crate::machine) fn create_ledger<S: Store>(
         asset: new.asset,
         scale: new.scale,
     })?;
-    Ok(Reply::Ledger(Existence::Created))
+    Ok(Reply::Ledger {
+        existence: Existence::Created,
+        totals: Balance::default(),
+    })
 }
 
 /// Creates an account. Refusals, in this order: `exists_with_different_fields`, `ledger_not_found`.
@@ -52,7 +62,10 @@ pub(in crate::machine) fn create_account<S: Store>(
         let different = bit(ledger != Some(account.ledger), fields::LEDGER)
             | bit(account.code != new.code, fields::CODE)
             | bit(account.limits != new.limits, fields::LIMITS);
-        return Ok(existed(different, Reply::Account));
+        return Ok(unless_different(different, || Reply::Account {
+            existence: Existence::Existed,
+            balance: account.balance,
+        }));
     }
     let Some(ledger) = ledger else {
         return Ok(Reply::Rejected(Rejection::LedgerNotFound));
@@ -68,13 +81,16 @@ pub(in crate::machine) fn create_account<S: Store>(
         code: new.code,
         limits: new.limits,
     })?;
-    Ok(Reply::Account(Existence::Created))
+    Ok(Reply::Account {
+        existence: Existence::Created,
+        balance: Balance::default(),
+    })
 }
 
 /// The answer to a create whose id is taken.
-fn existed(different: u16, reply: fn(Existence) -> Reply) -> Reply {
+fn unless_different(different: u16, existed: impl FnOnce() -> Reply) -> Reply {
     if different == 0 {
-        reply(Existence::Existed)
+        existed()
     } else {
         Reply::Rejected(Rejection::ExistsWithDifferentFields { fields: different })
     }

@@ -1,7 +1,8 @@
 use crate::machine::entry::assemble;
 use crate::machine::{
-    Account, AccountRef, Command, Fault, KvMeta, Ledger, Limits, Memory, NewAccount, NewLedger,
-    NewTransfer, Outcome, Position, Record, Reply, Store, TransferResult, apply,
+    Account, AccountRef, Answer, Command, Fault, KvMeta, Ledger, Limits, Memory, NewAccount,
+    NewLedger, NewTransfer, OldAnswer, Outcome, Position, Record, Reply, Store, TransferResult,
+    apply,
 };
 
 /// A store that counts what it is asked, and that may lose a unit of every credit of its ledgers.
@@ -53,6 +54,18 @@ impl Store for Watched {
     }
     fn kv(&mut self, key: &str) -> Result<Option<KvMeta>, Fault> {
         self.memory.kv(key)
+    }
+    fn find_answer(&mut self, key: &str) -> Result<Option<Answer>, Fault> {
+        self.memory.find_answer(key)
+    }
+    fn answer_count(&self) -> u64 {
+        self.memory.answer_count()
+    }
+    fn oldest_answer_ns(&mut self) -> Result<Option<u64>, Fault> {
+        self.memory.oldest_answer_ns()
+    }
+    fn oldest_answers(&mut self, until_ns: u64, max: u32) -> Result<Vec<OldAnswer>, Fault> {
+        self.memory.oldest_answers(until_ns, max)
     }
     fn append(&mut self, record: &Record<'_>) -> Result<Position, Fault> {
         self.memory.append(record)

@@ -7,7 +7,7 @@ use crate::machine::store::Store;
 
 impl Memory {
     /// Everything held, one line each, in order of number, key or position: ledgers with totals, accounts with balances,
-    /// keys, transfer ids with positions, records as text and as bytes' hash, and the digest.
+    /// keys, transfer ids and idempotency keys with positions, records as text and as bytes' hash, and the digest.
     pub fn dump(&self) -> String {
         let mut out = String::new();
         self.write(&mut out)
@@ -62,6 +62,18 @@ impl Memory {
         }
         for (id, at) in &self.transfers {
             writeln!(out, "transfer {id} at {}.{}", at.index, at.record)?;
+        }
+        for (at, key) in &self.answer_order {
+            let answer = self.answers[key];
+            assert_eq!(answer.at, *at, "an answer stands where its order says");
+            writeln!(
+                out,
+                "answer {key:?} at {}.{} time {} to {}",
+                at.index,
+                at.record,
+                answer.time_ns,
+                blake3::Hash::from_bytes(answer.fingerprint)
+            )?;
         }
         for (at, bytes) in self.journal() {
             writeln!(

@@ -7,6 +7,8 @@
 //! | 3 ledger created | scale u8, id length u8, asset length u8, number u32, id, asset |
 //! | 4 account created | limits u8, id length u8, reserved u8, ledger u32, number u64, code u32, id |
 //! | 5 transfer | see below |
+//! | 6 answered | key length u8, log time u64, fingerprint 32, key, reply |
+//! | 7 answer forgotten | entry u64, record u32, key |
 //!
 //! A modification index is entry u64, command u32. A transfer has 112 fixed bytes, so that balances and accounts can be read
 //! without the texts: 1 flags u8 (1 linked), 2 refusal u16, 4 code u32, 8 id length u8, 9 debit id length u8,
@@ -17,8 +19,10 @@
 //! There is exactly one encoding of a record and reading is total, as with entries.
 
 use super::{Balance, Record, TransferRecord, refusal};
-use crate::machine::bytes::{Reader, fixed};
+use crate::machine::bytes::{Reader, fixed, utf8};
 use crate::machine::command::{Limits, ModIndex};
+use crate::machine::once;
+use crate::machine::store::Position;
 
 /// Bytes of a transfer before its texts.
 pub const TRANSFER_LEN: usize = 112;
@@ -28,6 +32,8 @@ const DELETED: u8 = 2;
 const LEDGER: u8 = 3;
 const ACCOUNT: u8 = 4;
 const TRANSFER: u8 = 5;
+const ANSWERED: u8 = 6;
+const FORGOTTEN: u8 = 7;
 
 const LINKED: u8 = 1;
 
@@ -87,6 +93,32 @@ impl<'a> Record<'a> {
                 out.extend_from_slice(&code.to_le_bytes());
                 out.extend_from_slice(id.as_bytes());
             }
+            Record::Answered {
+                key,
+                fingerprint,
+                time_ns,
+                reply,
+            } => {
+                assert!(
+                    once::is_key(key.as_bytes()),
+                    "key {key:?} breaks its grammar"
+                );
+                out.extend_from_slice(&[ANSWERED, len8(key)]);
+                out.extend_from_slice(&time_ns.to_le_bytes());
+                out.extend_from_slice(fingerprint);
+                out.extend_from_slice(key.as_bytes());
+                out.extend_from_slice(reply);
+            }
+            Record::AnswerForgotten { key, at } => {
+                assert!(
+                    once::is_key(key.as_bytes()),
+                    "key {key:?} breaks its grammar"
+                );
+                out.push(FORGOTTEN);
+                out.extend_from_slice(&at.index.to_le_bytes());
+                out.extend_from_slice(&at.record.to_le_bytes());
+                out.extend_from_slice(key.as_bytes());
+            }
         }
     }
 
@@ -98,12 +130,21 @@ impl<'a> Record<'a> {
             DELETED => {
                 let key = reader.remainder();
                 Ok(Record::KvDeleted {
-                    key: crate::machine::bytes::utf8(key, "key")?,
+                    key: utf8(key, "key")?,
                 })
             }
             LEDGER => decode_ledger(&mut reader),
             ACCOUNT => decode_account(&mut reader),
             TRANSFER => decode_transfer(bytes).map(Record::Transfer),
+            ANSWERED => decode_answered(&mut reader),
+            FORGOTTEN => {
+                let at = Position {
+                    index: reader.u64("entry index")?,
+                    record: reader.u32("record number")?,
+                };
+                let key = idempotency_key(reader.remainder())?;
+                Ok(Record::AnswerForgotten { key, at })
+            }
             kind => Err(format!("unknown record kind {kind}")),
         }
     }
@@ -247,6 +288,31 @@ fn decode_account<'a>(reader: &mut Reader<'a>) -> Result<Record<'a>, String> {
     })
 }
 
+fn decode_answered<'a>(reader: &mut Reader<'a>) -> Result<Record<'a>, String> {
+    let key_len = usize::from(reader.u8("key length")?);
+    let time_ns = reader.u64("log time")?;
+    let fingerprint = *reader.array("fingerprint")?;
+    let key = idempotency_key(reader.take(key_len, "idempotency key")?)?;
+    let reply = reader.remainder();
+    Ok(Record::Answered {
+        key,
+        fingerprint,
+        time_ns,
+        reply,
+    })
+}
+
+/// An idempotency key as it came, or what is wrong with it.
+fn idempotency_key(bytes: &[u8]) -> Result<&str, String> {
+    if !once::is_key(bytes) {
+        return Err(format!(
+            "idempotency key of {} bytes breaks its grammar",
+            bytes.len()
+        ));
+    }
+    utf8(bytes, "idempotency key")
+}
+
 fn len8(text: &str) -> u8 {
-    u8::try_from(text.len()).expect("ids and assets are far below 256 bytes")
+    u8::try_from(text.len()).expect("ids, assets and idempotency keys are below 256 bytes")
 }

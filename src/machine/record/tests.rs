@@ -60,6 +60,14 @@ fn the_layout_of_every_record_is_fixed() {
             Record::AccountCreated { number: 8, id: "alice", ledger: 9, code: 7, limits },
             b"\x04\x01\x05\0\x09\0\0\0\x08\0\0\0\0\0\0\0\x07\0\0\0alice",
         ),
+        (
+            Record::Answered { key: "a b", fingerprint: *b"0123456789abcdef0123456789ABCDEF", time_ns: 7, reply: b"r\xff" },
+            b"\x06\x03\x07\0\0\0\0\0\0\x000123456789abcdef0123456789ABCDEFa br\xff",
+        ),
+        (
+            Record::AnswerForgotten { key: "a b", at: Position { index: 5, record: 6 } },
+            b"\x07\x05\0\0\0\0\0\0\0\x06\0\0\0a b",
+        ),
     ] {
         assert_eq!(encoded(&record), wanted, "{record:?}");
         assert_eq!(Record::decode(wanted), Ok(record));
@@ -144,7 +152,7 @@ fn a_record_cut_or_longer_is_refused() {
 fn a_transfer_record_with_a_field_out_of_range_is_refused() {
     let good = encoded(&Record::Transfer(posted()));
     for (at, byte, wanted) in [
-        (0, 6, "unknown record kind"),
+        (0, 8, "unknown record kind"),
         (1, 2, "flags"),
         (2, 6, "unknown refusal"),
         (3, 1, "unknown refusal"),

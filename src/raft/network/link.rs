@@ -87,6 +87,7 @@ impl<C: Connect> Link<C> {
         body(&header, &mut message);
         let message = message.into_bytes();
         let shared = Arc::clone(&self.shared);
+        let sent = std::time::Instant::now();
         let unary = &mut self.unary;
         let answer = unary.call(
             &shared.connect,
@@ -95,15 +96,19 @@ impl<C: Connect> Link<C> {
             message,
             option.soft_ttl(),
         );
-        match Answer::decode(answer.await?) {
-            Ok((_, Answer::Refused(reason))) => Err(CallError::Refused(reason)),
-            Ok((seq, answer)) if seq == header.seq => Ok(answer),
-            Ok((seq, _)) => Err(CallError::Lost(format!(
-                "request {} got the answer to request {seq}",
-                header.seq
-            ))),
-            Err(error) => Err(CallError::Lost(error.to_string())),
+        let answered = Answer::decode(answer.await?);
+        let answered = answered.map_err(|error| CallError::Lost(error.to_string()))?;
+        if let Answer::Refused(reason) = answered.answer {
+            return Err(CallError::Refused(reason));
         }
+        if answered.seq != header.seq {
+            return Err(CallError::Lost(format!(
+                "request {} got the answer to request {}",
+                header.seq, answered.seq
+            )));
+        }
+        shared.clocks.hear(self.target, sent, answered.wall_ns);
+        Ok(answered.answer)
     }
 
     /// One line in the log when a problem begins, one when it is over.
@@ -333,7 +338,8 @@ mod tests {
     fn pauses_grow_to_half_a_heartbeat() {
         let stranger = crate::raft::network::testing::Stranger::new(1, &"0".repeat(32));
         let options = crate::raft::Options::default();
-        let network = crate::raft::network::Network::new(stranger.dir.clone(), &options);
+        let clocks = crate::raft::clocks::Clocks::system();
+        let network = crate::raft::network::Network::new(stranger.dir.clone(), &options, clocks);
         let link = network.link(2, &Member::default(), Lane::Stream);
         let pauses: Vec<_> = link
             .backoff()

@@ -29,6 +29,7 @@ pub(crate) use connect::{Connect, Lane, Tcp};
 pub(crate) use link::Link;
 pub(crate) use unary::CallError;
 
+use super::clocks::Clocks;
 use super::noise::Noise;
 use super::peer::Call;
 use super::types::Types;
@@ -52,24 +53,32 @@ struct Shared<C> {
     heartbeat: Duration,
     connect: C,
     noise: Noise,
+    /// Told what the clocks of those who answer showed.
+    clocks: Clocks,
 }
 
 impl Network<Tcp> {
     /// The network over TCP of the node whose directory is `dir`.
-    pub(crate) fn new(dir: Arc<DataDir>, options: &Options) -> Network<Tcp> {
-        Network::with_connect(dir, options, Tcp)
+    pub(crate) fn new(dir: Arc<DataDir>, options: &Options, clocks: Clocks) -> Network<Tcp> {
+        Network::with_connect(dir, options, clocks, Tcp)
     }
 }
 
 impl<C: Connect> Network<C> {
     /// A network over whatever `connect` connects.
-    pub(crate) fn with_connect(dir: Arc<DataDir>, options: &Options, connect: C) -> Network<C> {
+    pub(crate) fn with_connect(
+        dir: Arc<DataDir>,
+        options: &Options,
+        clocks: Clocks,
+        connect: C,
+    ) -> Network<C> {
         Network {
             shared: Arc::new(Shared {
                 dir,
                 heartbeat: options.heartbeat,
                 connect,
                 noise: Noise::default(),
+                clocks,
             }),
         }
     }

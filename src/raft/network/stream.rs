@@ -139,7 +139,8 @@ where
                 }
             },
         };
-        let window = Arc::new(Window::new());
+        let clocks = self.link.shared.clocks.clone();
+        let window = Arc::new(Window::new(self.link.target, clocks));
         let writer = write(kept.out, first, input, Arc::clone(&window));
         Ok(Some(Running {
             frames: kept.frames,
@@ -261,6 +262,7 @@ where
                 prev: frame.prev,
                 last: frame.last(),
                 len: frame.frame_len(),
+                sent: std::time::Instant::now(),
             };
             window.enter(in_flight).await;
             let mut message = Segments::default();

@@ -30,6 +30,7 @@ pub(crate) use memory::{MemoryLog, MemoryMachine};
 
 pub(crate) use super::{CallError, Connect, Lane, Link, Network, Tcp, unary_call};
 pub(crate) use crate::raft::Gate;
+use crate::raft::clocks::Clocks;
 use crate::raft::context::PeerContext;
 pub(crate) use crate::raft::types::{Commands, Types};
 use crate::raft::types::{
@@ -79,13 +80,16 @@ impl Node {
             state: Arc::default(),
             applied: watch::Sender::new(Vec::new()),
         };
-        let network = Network::with_connect(dir.clone(), &options(), faults.clone());
+        let clocks = Clocks::system();
+        let network =
+            Network::with_connect(dir.clone(), &options(), clocks.clone(), faults.clone());
         let raft = openraft::Raft::new(id, config(), network, log.clone(), machine.clone());
         let raft = raft.await.unwrap();
         let context = Arc::new(PeerContext {
             dir,
             me: member(&addr),
             gate,
+            clocks,
             options: options(),
             raft: OnceLock::new(),
             pristine: pristine(log.clone()),
@@ -126,7 +130,8 @@ impl Node {
 
     /// A link to this node from `from`, over `connect`.
     pub(crate) fn link_from<C: Connect>(&self, from: &Stranger, lane: Lane, connect: C) -> Link<C> {
-        let network = Network::with_connect(from.dir.clone(), &options(), connect);
+        let network =
+            Network::with_connect(from.dir.clone(), &options(), Clocks::system(), connect);
         network.link(self.id, &member(&self.addr), lane)
     }
 
@@ -139,13 +144,13 @@ impl Node {
     ) -> Link<C> {
         let mut options = options();
         options.heartbeat *= 100;
-        let network = Network::with_connect(from.dir.clone(), &options, connect);
+        let network = Network::with_connect(from.dir.clone(), &options, Clocks::system(), connect);
         network.link(self.id, &member(&self.addr), lane)
     }
 
     /// A link from `from` to this node's address that means node `target`.
     pub(crate) fn link_to(&self, target: u64, from: &Stranger, lane: Lane) -> Link<Tcp> {
-        let network = Network::with_connect(from.dir.clone(), &options(), Tcp);
+        let network = Network::new(from.dir.clone(), &options(), Clocks::system());
         network.link(target, &member(&self.addr), lane)
     }
 }

@@ -11,6 +11,7 @@ use tokio::time::Instant;
 
 use super::link::check_answer;
 use super::unary::CallError;
+use crate::raft::clocks::Clocks;
 use crate::raft::convert;
 use crate::raft::types::Types;
 use crate::raft::wire::answer::Answer;
@@ -23,6 +24,9 @@ const IN_FLIGHT_BYTES_MAX: usize = 16 << 20;
 
 /// The frames a session has under way.
 pub(super) struct Window {
+    /// Whose answers are awaited, and who is told what its clock showed.
+    peer: u64,
+    clocks: Clocks,
     /// A plain lock: held for queue operations, never across an await.
     state: Mutex<WindowState>,
     /// Notified when something left.
@@ -43,11 +47,15 @@ pub(super) struct InFlight {
     pub(super) prev: Option<LogId>,
     pub(super) last: Option<LogId>,
     pub(super) len: usize,
+    /// When its writing began; the window sets it.
+    pub(super) sent: std::time::Instant,
 }
 
 impl Window {
-    pub(super) fn new() -> Window {
+    pub(super) fn new(peer: u64, clocks: Clocks) -> Window {
         Window {
+            peer,
+            clocks,
             state: Mutex::new(WindowState {
                 in_flight: VecDeque::new(),
                 bytes: 0,
@@ -70,7 +78,7 @@ impl Window {
     }
 
     /// Waits until `frame` fits and counts it.
-    pub(super) async fn enter(&self, frame: InFlight) {
+    pub(super) async fn enter(&self, mut frame: InFlight) {
         loop {
             let room = self.room.notified();
             {
@@ -80,6 +88,7 @@ impl Window {
                     if state.in_flight.is_empty() {
                         state.moved = Instant::now();
                     }
+                    frame.sent = std::time::Instant::now();
                     state.bytes += frame.len;
                     state.in_flight.push_back(frame);
                     return;
@@ -115,7 +124,8 @@ impl Window {
         let lost = |what: String| CallError::Lost(what);
         let frame = frame.ok_or_else(|| lost("the peer closed the stream".to_owned()))?;
         let frame = frame.map_err(|error| lost(error.to_string()))?;
-        let (seq, answer) = Answer::decode(frame.freeze()).map_err(|e| lost(e.to_string()))?;
+        let answered = Answer::decode(frame.freeze()).map_err(|e| lost(e.to_string()))?;
+        let answer = answered.answer;
         if let Answer::Refused(reason) = answer {
             return Err(CallError::Refused(reason));
         }
@@ -127,8 +137,9 @@ impl Window {
             asked
         };
         self.room.notify_one();
-        let asked = asked.filter(|asked| asked.seq == seq);
-        let asked = asked.ok_or_else(|| lost(format!("answer {seq} was not due")))?;
+        let asked = asked.filter(|asked| asked.seq == answered.seq);
+        let asked = asked.ok_or_else(|| lost(format!("answer {} was not due", answered.seq)))?;
+        self.clocks.hear(self.peer, asked.sent, answered.wall_ns);
         check_answer(&answer, asked.prev, asked.last).map_err(lost)?;
         match answer {
             Answer::Matched(matched) => Ok(Ok(matched.map(convert::raft_log_id))),

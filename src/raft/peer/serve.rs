@@ -122,7 +122,7 @@ impl<SM: RaftStateMachine<Types>> Server<SM> {
             Ok(answer) => {
                 self.noise.recovered(header.from, "call");
                 let mut out = Segments::default();
-                answer.encode(header.seq, &mut out);
+                answer.encode(header.seq, self.context.clocks.wall_ns(), &mut out);
                 Ok(out.into_bytes())
             }
             Err(refusal) => Err(self.refuse(header.from, "call", refusal)),

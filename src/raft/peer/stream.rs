@@ -83,7 +83,8 @@ pub(super) async fn serve<SM: RaftStateMachine<Types>>(
         return Ok(());
     };
     let mut answers = BytesMut::new();
-    put_answer(Answer::Refused(refusal.reason.clone()), seq, &mut answers);
+    let refused = Answer::Refused(refusal.reason.clone());
+    put_answer(refused, seq, server.context.clocks.wall_ns(), &mut answers);
     // The stream is over whether the peer still hears why or not.
     let _ = send(&mut write, &mut answers, server.context.options.heartbeat).await;
     Err(server.refuse(from, "stream", refusal))
@@ -163,7 +164,8 @@ async fn answer<SM: RaftStateMachine<Types>>(
                 .expect("asked, so counted");
             last_seq = seq;
             let result = result.map_err(|fatal| (seq, failed(fatal)))?;
-            put_answer(translate::stream_answer(&result), seq, &mut out);
+            let answer = translate::stream_answer(&result);
+            put_answer(answer, seq, server.context.clocks.wall_ns(), &mut out);
             next = answers.next().now_or_never();
         }
         let sent = send(write, &mut out, heartbeat).await;
@@ -239,9 +241,9 @@ impl<SM: RaftStateMachine<Types>> Inbound<SM> {
     }
 }
 
-fn put_answer(answer: Answer, seq: u64, out: &mut BytesMut) {
+fn put_answer(answer: Answer, seq: u64, wall_ns: u64, out: &mut BytesMut) {
     let mut message = Segments::default();
-    answer.encode(seq, &mut message);
+    answer.encode(seq, wall_ns, &mut message);
     let len = u32::try_from(message.len()).expect("answers are small");
     out.extend_from_slice(&len.to_le_bytes());
     out.extend_from_slice(&message.into_bytes());

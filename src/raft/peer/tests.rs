@@ -74,7 +74,8 @@ impl ByHand {
         let frame = tokio::time::timeout(SOON, self.frames.next())
             .await
             .unwrap()?;
-        Some(Answer::decode(BytesMut::freeze(frame.unwrap())).unwrap())
+        let answered = Answer::decode(BytesMut::freeze(frame.unwrap())).unwrap();
+        Some((answered.seq, answered.answer))
     }
 
     /// The reason of the refusal that ends the stream.
@@ -193,7 +194,7 @@ async fn bytes_that_are_no_frame_end_the_stream() {
     assert!(stream.answer().await.is_some());
     stream
         .frames
-        .send(Bytes::from_static(b"\x01\0\0\0\x01"))
+        .send(Bytes::from_static(b"\x02\0\0\0\x01"))
         .await
         .unwrap();
     assert!(

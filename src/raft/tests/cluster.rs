@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -11,6 +12,7 @@ use openraft::async_runtime::WatchReceiver;
 use super::disk::SlowDisk;
 use super::net::{self, TestNet};
 use crate::machine::{Command, Expect};
+use crate::raft::clocks::Clocks;
 use crate::raft::context::PeerContext;
 use crate::raft::start::{self, Guards, Parts};
 use crate::raft::types::Raft;
@@ -84,6 +86,8 @@ pub(super) struct Cluster {
     pub(super) guards: Guards,
     pub(super) nodes: BTreeMap<u64, TestNode>,
     disks: BTreeMap<u64, SlowDisk>,
+    /// How far the wall clock of each node is ahead of the real one, in nanoseconds.
+    ahead: BTreeMap<u64, Arc<AtomicU64>>,
     root: tempfile::TempDir,
 }
 
@@ -97,6 +101,7 @@ impl Cluster {
             guards,
             nodes: BTreeMap::new(),
             disks: BTreeMap::new(),
+            ahead: BTreeMap::new(),
             root,
         };
         for id in 1..=count {
@@ -161,6 +166,7 @@ impl Cluster {
             log,
             state,
             options: self.options.clone(),
+            clocks: self.clocks(id),
             me: net::member(id),
             call: self.net.unary(id),
             on_fault: Arc::new(move |what| seen.lock().unwrap().push(what.to_owned())),
@@ -177,6 +183,21 @@ impl Cluster {
             faults,
         };
         self.nodes.insert(id, node);
+    }
+
+    /// The clocks of node `id`, which go wrong as [`Cluster::set_ahead`] says.
+    fn clocks(&mut self, id: u64) -> Clocks {
+        let ahead = self.ahead.entry(id).or_default().clone();
+        let system = Clocks::system();
+        Clocks::around(Arc::new(move || {
+            system.wall_ns() + ahead.load(Ordering::SeqCst)
+        }))
+    }
+
+    /// The wall clock of node `id` is ahead of the real one from now on.
+    pub(super) fn set_ahead(&self, id: u64, ahead: Duration) {
+        let ahead = u64::try_from(ahead.as_nanos()).unwrap();
+        self.ahead[&id].store(ahead, Ordering::SeqCst);
     }
 
     /// The power of node `id` fails: what its log had not synced and its state had not flushed is gone.

@@ -8,5 +8,6 @@ mod forming;
 mod reads;
 mod safety;
 mod storage;
+mod time;
 mod watching;
 mod writes;

@@ -5,6 +5,7 @@ use std::fmt::Display;
 use std::future::Future;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
+use std::time::Instant;
 
 use bytes::Bytes;
 use openraft::errors::{RPCError, ReplicationClosed, StreamingError, Unreachable};
@@ -159,9 +160,15 @@ impl Connection {
         Ok(raft)
     }
 
-    /// The answer, if it gets back.
-    fn back<T, E: Display>(&self, answer: Result<T, E>) -> Result<T, RPCError<Types>> {
-        self.net.reach(self.to, self.from).map_err(lost)?;
+    /// The answer to what was sent at `sent`, if it gets back, and with it what the peer's clock shows.
+    fn back<T, E: Display>(
+        &self,
+        sent: Instant,
+        answer: Result<T, E>,
+    ) -> Result<T, RPCError<Types>> {
+        let (_, there) = self.there()?;
+        let me = self.net.reach(self.to, self.from).map_err(lost)?;
+        me.clocks.hear(self.to, sent, there.clocks.wall_ns());
         answer.map_err(lost)
     }
 }
@@ -175,8 +182,9 @@ impl RaftNetworkV2<Types> for Connection {
         _: RPCOption,
     ) -> Result<AppendEntriesResponse<Types>, RPCError<Types>> {
         let (raft, _) = self.there()?;
+        let sent = Instant::now();
         let answer = raft.append_entries(request).await;
-        self.back(answer)
+        self.back(sent, answer)
     }
 
     async fn vote(
@@ -184,8 +192,9 @@ impl RaftNetworkV2<Types> for Connection {
         request: VoteRequest<Types>,
         _: RPCOption,
     ) -> Result<VoteResponse<Types>, RPCError<Types>> {
+        let sent = Instant::now();
         let answer = self.gated()?.vote(request).await;
-        self.back(answer)
+        self.back(sent, answer)
     }
 
     async fn pre_vote(
@@ -193,8 +202,9 @@ impl RaftNetworkV2<Types> for Connection {
         request: VoteRequest<Types>,
         _: RPCOption,
     ) -> Result<VoteResponse<Types>, RPCError<Types>> {
+        let sent = Instant::now();
         let answer = self.gated()?.pre_vote(request).await;
-        self.back(answer)
+        self.back(sent, answer)
     }
 
     async fn full_snapshot(
@@ -229,7 +239,8 @@ impl RaftNetworkV2<Types> for Connection {
         request: TransferLeaderRequest<Types>,
         _: RPCOption,
     ) -> Result<TransferLeaderResponse<Types>, RPCError<Types>> {
+        let sent = Instant::now();
         let answer = self.gated()?.handle_transfer_leader(request).await;
-        self.back(answer)
+        self.back(sent, answer)
     }
 }

@@ -1,4 +1,5 @@
-//! Answers: 16 bytes (protocol version u32, status u8, reserved 3, sequence number u64) and what the status says.
+//! Answers: 24 bytes (protocol version u32, status u8, reserved 3, sequence number u64, the answerer's wall clock u64 in
+//! nanoseconds since 1970) and what the status says.
 
 use bytes::Bytes;
 
@@ -23,9 +24,20 @@ pub(crate) enum Answer {
     Rare(Bytes),
 }
 
+/// An answer as it was received.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Answered {
+    /// The number of the request it belongs to.
+    pub(crate) seq: u64,
+    /// The wall clock of who answered.
+    pub(crate) wall_ns: u64,
+    /// What it says.
+    pub(crate) answer: Answer,
+}
+
 impl Answer {
-    /// Appends the answer to the request numbered `seq` to `out`.
-    pub(crate) fn encode(self, seq: u64, out: &mut Segments) {
+    /// Appends the answer to the request numbered `seq`, given at `wall_ns` by this node's wall clock, to `out`.
+    pub(crate) fn encode(self, seq: u64, wall_ns: u64, out: &mut Segments) {
         out.put_u32(PROTOCOL);
         let status = match self {
             Answer::Matched(_) => 0,
@@ -37,6 +49,7 @@ impl Answer {
         out.put_u8(status);
         out.put(&[0; 3]);
         out.put_u64(seq);
+        out.put_u64(wall_ns);
         match self {
             Answer::Matched(id) | Answer::Conflict(id) => {
                 out.put_u8(u8::from(id.is_some()));
@@ -54,8 +67,8 @@ impl Answer {
         }
     }
 
-    /// Reads an answer and the number of the request it belongs to.
-    pub(crate) fn decode(message: Bytes) -> Result<(u64, Answer), WireError> {
+    /// Reads an answer and what it comes with.
+    pub(crate) fn decode(message: Bytes) -> Result<Answered, WireError> {
         let mut cursor = Cursor::new(message);
         let version = cursor.u32()?;
         if version != PROTOCOL {
@@ -64,6 +77,7 @@ impl Answer {
         let status = cursor.u8()?;
         cursor.zeros(3)?;
         let seq = cursor.u64()?;
+        let wall_ns = cursor.u64()?;
         let answer = match status {
             0 => Answer::Matched(decode_place(&mut cursor)?),
             1 => Answer::Conflict(decode_place(&mut cursor)?),
@@ -77,7 +91,11 @@ impl Answer {
             other => return Err(WireError::malformed(format!("unknown status {other}"))),
         };
         cursor.end()?;
-        Ok((seq, answer))
+        Ok(Answered {
+            seq,
+            wall_ns,
+            answer,
+        })
     }
 }
 

@@ -3,7 +3,7 @@
 //! Every request, whether it is the body of a unary call or one frame of an append stream, starts with a [`Header`] of 80
 //! bytes that says who speaks to whom, in which cluster, under which vote. What follows is [`append`] for the hot path
 //! (fixed layout; the bodies of entries are written and read in place, never copied or decoded) and [`rare`] for the rest
-//! (`postcard`). Every answer starts with [`answer`]'s 16 bytes.
+//! (`postcard`). Every answer starts with [`answer`]'s 24 bytes.
 //!
 //! Numbers are little-endian. Decoding is total: any bytes give a value or a [`WireError`], never a panic, and nothing is
 //! allocated that the bytes at hand do not account for. What the header claims is checked by `peer`, not here.

@@ -1,7 +1,7 @@
 use bytes::{Buf, Bytes};
 use proptest::prelude::*;
 
-use super::answer::Answer;
+use super::answer::{Answer, Answered};
 use super::append::Append;
 use super::rare::{TransferAsked, TransferGiven, VoteAsked, VoteGiven};
 use super::*;
@@ -229,8 +229,13 @@ fn every_answer_comes_back_as_it_was() {
     ];
     for (seq, answer) in (5..).zip(answers) {
         let mut out = Segments::default();
-        answer.clone().encode(seq, &mut out);
-        assert_eq!(Answer::decode(out.into_bytes()), Ok((seq, answer)));
+        answer.clone().encode(seq, 7 + seq, &mut out);
+        let received = Answered {
+            seq,
+            wall_ns: 7 + seq,
+            answer,
+        };
+        assert_eq!(Answer::decode(out.into_bytes()), Ok(received));
     }
 }
 
@@ -310,10 +315,11 @@ proptest! {
         if let Ok((header, append)) = decode(bytes.clone()) {
             prop_assert_eq!(encode(&header, append), bytes.clone());
         }
-        if let Ok((seq, answer)) = Answer::decode(bytes.clone()) {
+        if let Ok(received) = Answer::decode(bytes.clone()) {
             let mut out = Segments::default();
-            answer.clone().encode(seq, &mut out);
-            prop_assert_eq!(Answer::decode(out.into_bytes()), Ok((seq, answer)));
+            let Answered { seq, wall_ns, answer } = received.clone();
+            answer.encode(seq, wall_ns, &mut out);
+            prop_assert_eq!(Answer::decode(out.into_bytes()), Ok(received));
         }
         let _ = rare::decode::<VoteAsked>(&bytes);
         let _ = rare::decode::<VoteGiven>(&bytes);

@@ -17,7 +17,8 @@ use super::meta::{self, AppliedRow, MembershipRow};
 use super::stats::Counters;
 use crate::machine::id::{AccountNumber, LedgerNumber};
 use crate::machine::{
-    Account, Fault, KvMeta, Ledger, NewTransfer, Outcome, Position, Record, Reply, Store,
+    Account, Answer, Fault, KvMeta, Ledger, NewTransfer, OldAnswer, Outcome, Position, Record,
+    Reply, Store,
 };
 use crate::storage::{Kind, LogEntry};
 
@@ -142,6 +143,10 @@ impl Core {
             let live = self.read()?;
             put_rows(&mut batch, &live);
             let journal_bytes = put_journal(&mut batch, &live.overlay);
+            if !live.overlay.answers.in_order.is_empty() {
+                live.overlay.answers.put(&mut batch);
+                meta::put(&mut batch, &live.answers.row);
+            }
             let applied = lock(&self.applied);
             meta::put(
                 &mut batch,
@@ -345,6 +350,22 @@ impl Store for Applier<'_> {
         parse_kv(&row)
             .map(|(meta, _)| Some(meta))
             .ok_or_else(damaged)
+    }
+
+    fn find_answer(&mut self, key: &str) -> Result<Option<Answer>, Fault> {
+        self.core.find_answer(self.live, key)
+    }
+
+    fn answer_count(&self) -> u64 {
+        self.live.answers.row.count
+    }
+
+    fn oldest_answer_ns(&mut self) -> Result<Option<u64>, Fault> {
+        self.core.oldest_answer_ns(self.live)
+    }
+
+    fn oldest_answers(&mut self, until_ns: u64, max: u32) -> Result<Vec<OldAnswer>, Fault> {
+        self.core.oldest_answers(self.live, until_ns, max)
     }
 
     #[inline]

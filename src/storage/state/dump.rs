@@ -36,6 +36,7 @@ impl State {
                 format_args!("transfer {id} at {}.{}", at.index, at.record),
             );
         }
+        dump_answers(&core, &mut out)?;
         dump_journal(&core, &mut out)?;
         line(
             &mut out,
@@ -104,6 +105,37 @@ fn dump_keys(core: &Core, out: &mut String) -> Result<(), Fault> {
                 meta.modified,
                 meta.version,
                 cell.value.escape_ascii()
+            ),
+        );
+    }
+    Ok(())
+}
+
+fn dump_answers(core: &Core, out: &mut String) -> Result<(), Fault> {
+    let live = core.read()?;
+    let old = core.oldest_answers(&live, u64::MAX, u32::MAX)?;
+    assert_eq!(
+        old.len() as u64,
+        live.answers.row.count,
+        "answers are counted"
+    );
+    for old in old {
+        let answer = core.find_answer(&live, &old.key)?;
+        let answer = answer.ok_or_else(|| core.db.damaged(Table::Idempotency, &old.key))?;
+        assert_eq!(
+            (answer.at, answer.time_ns),
+            (old.at, old.time_ns),
+            "an answer stands where its order says"
+        );
+        line(
+            out,
+            format_args!(
+                "answer {:?} at {}.{} time {} to {}",
+                old.key,
+                answer.at.index,
+                answer.at.record,
+                answer.time_ns,
+                blake3::Hash::from_bytes(answer.fingerprint)
             ),
         );
     }

@@ -5,7 +5,7 @@
 use bytes::Bytes;
 
 use crate::machine::command::ModIndex;
-use crate::machine::{Balance, KvMeta, Limits, Position};
+use crate::machine::{Answer, Balance, KvMeta, Limits, OldAnswer, Position};
 
 /// Accounts of one page of balances.
 pub(super) const PAGE_ACCOUNTS: usize = 32;
@@ -99,6 +99,59 @@ fn take_position(rest: &mut &[u8]) -> Option<Position> {
         index: take_u64(rest)?,
         record: take_u32(rest)?,
     })
+}
+
+/// The key of the answer held under an idempotency key.
+pub(super) fn answer_key(key: &str) -> Vec<u8> {
+    [b"k", key.as_bytes()].concat()
+}
+
+/// Its row: position, log time u64, fingerprint.
+pub(super) fn answer_row(answer: &Answer) -> [u8; 52] {
+    let mut row = [0; 52];
+    row[..12].copy_from_slice(&position(answer.at));
+    row[12..20].copy_from_slice(&answer.time_ns.to_le_bytes());
+    row[20..].copy_from_slice(&answer.fingerprint);
+    row
+}
+
+/// What [`answer_row`] gave.
+pub(super) fn parse_answer(row: &[u8]) -> Option<Answer> {
+    let mut rest = row;
+    let answer = Answer {
+        at: take_position(&mut rest)?,
+        time_ns: take_u64(&mut rest)?,
+        fingerprint: *take(&mut rest)?,
+    };
+    rest.is_empty().then_some(answer)
+}
+
+/// The key of an answer in the order they were given; behind all of [`answer_key`].
+pub(super) fn answer_order_key(at: Position) -> [u8; 13] {
+    let mut key = [b'o'; 13];
+    key[1..9].copy_from_slice(&at.index.to_be_bytes());
+    key[9..].copy_from_slice(&at.record.to_be_bytes());
+    key
+}
+
+/// Its row: log time u64, idempotency key.
+pub(super) fn old_answer_row(answer: &OldAnswer) -> Vec<u8> {
+    [&answer.time_ns.to_le_bytes(), answer.key.as_bytes()].concat()
+}
+
+/// What [`answer_order_key`] and [`old_answer_row`] were made of.
+pub(super) fn parse_old_answer(key: &[u8], row: &[u8]) -> Option<OldAnswer> {
+    let mut at = key.strip_prefix(b"o")?;
+    let mut rest = row;
+    let answer = OldAnswer {
+        at: Position {
+            index: u64::from_be_bytes(*take(&mut at)?),
+            record: u32::from_be_bytes(*take(&mut at)?),
+        },
+        time_ns: take_u64(&mut rest)?,
+        key: std::str::from_utf8(rest).ok()?.to_owned(),
+    };
+    at.is_empty().then_some(answer)
 }
 
 /// The key of an account id by itself.

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::answers::{Answers, AnswersOverlay};
 use super::filter::Filter;
 use super::hash::Seed;
 use super::journal::EntryRows;
@@ -86,6 +87,8 @@ pub(super) struct Overlay {
     pub(super) account_rows: BTreeMap<u64, AccountFixed>,
     /// Number of the first new ledger, if any.
     pub(super) ledgers_from: Option<u32>,
+    /// Answers under idempotency keys.
+    pub(super) answers: AnswersOverlay,
     /// Bytes of entries and values in it, about.
     pub(super) bytes: usize,
 }
@@ -93,7 +96,7 @@ pub(super) struct Overlay {
 /// How far a derivation reaches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Reach {
-    /// Rows of accounts, ledgers and keys are noted to be written; otherwise the tables hold them already.
+    /// Rows of accounts, ledgers, keys and answers are noted to be written; otherwise the tables hold them already.
     pub(super) rows: bool,
     /// Ids and postings become recents; otherwise they are sealed already.
     pub(super) recents: bool,
@@ -131,6 +134,8 @@ pub(super) struct Live {
     pub(super) filter: Filter,
     /// Pages of balances that changed since they were last written: a bit each.
     pub(super) dirty: Vec<u64>,
+    /// Answers held under idempotency keys.
+    pub(super) answers: Answers,
     pub(super) overlay: Overlay,
     /// The database's key for hashes.
     pub(super) seed: Seed,
@@ -151,6 +156,7 @@ impl Live {
             sealed: 0,
             filter: Filter::default(),
             dirty: Vec::new(),
+            answers: Answers::default(),
             overlay: Overlay::default(),
             seed,
             broken: false,
@@ -223,7 +229,13 @@ impl Live {
                 self.overlay.bytes += key.len();
                 self.overlay.kv.insert(key.to_owned(), None);
             }
-            Record::KvPut { .. } | Record::KvDeleted { .. } => {}
+            Record::Answered { .. } | Record::AnswerForgotten { .. } if reach.rows => {
+                self.derive_answer(record, at);
+            }
+            Record::KvPut { .. }
+            | Record::KvDeleted { .. }
+            | Record::Answered { .. }
+            | Record::AnswerForgotten { .. } => {}
         }
         Ok(())
     }

@@ -1,12 +1,15 @@
 //! Opening a database: derived tables as of their stamps, and the journal from there on.
 
 use super::Applied;
+use super::answers::Answers;
 use super::core::{Loaded, Tuning};
 use super::db::{Db, Range, Table};
 use super::journal::{Chunk, Trail};
 use super::layout::{LedgerFixed, journal_key, parse_page};
 use super::live::{AccountState, LedgerState, Live, Reach};
-use super::meta::{self, AppliedRow, Cut, FORMAT, MembershipRow, Origin, Sealed, Sealing};
+use super::meta::{
+    self, AnswersRow, AppliedRow, Cut, FORMAT, MembershipRow, Origin, Sealed, Sealing,
+};
 use super::seal::{self, Keeper};
 use crate::machine::{Fault, Ledger, Record};
 
@@ -16,6 +19,7 @@ pub(super) struct Stamps {
     pub(super) origin: Origin,
     pub(super) applied: AppliedRow,
     pub(super) membership: Option<MembershipRow>,
+    pub(super) answers: AnswersRow,
     pub(super) sealed: Sealed,
     pub(super) sealing: Option<Sealing>,
 }
@@ -36,6 +40,7 @@ impl Stamps {
             origin,
             applied: meta::get(db)?.unwrap_or_default(),
             membership: meta::get(db)?,
+            answers: meta::get(db)?.unwrap_or_default(),
             sealed: meta::get(db)?.unwrap_or_default(),
             sealing: meta::get(db)?,
         })
@@ -56,6 +61,7 @@ impl Stamps {
 pub(super) fn load(db: &Db, tuning: &Tuning) -> Result<Loaded, Fault> {
     let stamps = Stamps::read(db)?;
     let mut live = Live::new(stamps.origin.seed);
+    live.answers = Answers::load(stamps.answers);
     load_ledgers(db, &stamps.sealed.balances, &mut live)?;
     load_balances(db, &stamps.sealed.balances, &mut live)?;
     let filters = seal::load_filters(db, &stamps.sealed, tuning.filter)?;

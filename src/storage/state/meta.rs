@@ -5,11 +5,16 @@ use serde::{Deserialize, Serialize};
 
 use super::db::{Batch, Db, Table};
 use super::hash::Seed;
-use crate::machine::Fault;
+use crate::machine::{Fault, Position};
 use crate::storage::LogId;
 
 /// Version of the tables' contents. A database of a newer one is refused.
-pub(super) const FORMAT: u32 = 1;
+///
+/// | version | what is new |
+/// |---|---|
+/// | 1 | |
+/// | 2 | the table of idempotency keys, which an older database is given when it is opened |
+pub(super) const FORMAT: u32 = 2;
 
 /// A row, with the key it stands under.
 pub(super) trait MetaRow: Serialize + DeserializeOwned {
@@ -39,6 +44,15 @@ pub(super) struct AppliedRow {
     pub(super) accounts: u64,
     /// Ledgers created.
     pub(super) ledgers: u32,
+}
+
+/// The answers held under idempotency keys. Written with the journal when it changes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct AnswersRow {
+    /// How many are held.
+    pub(super) count: u64,
+    /// The last one forgotten, before which none is held.
+    pub(super) forgotten: Option<Position>,
 }
 
 /// Last membership applied, as consensus encoded it. Written when it changes.
@@ -91,6 +105,10 @@ impl MetaRow for Origin {
 
 impl MetaRow for AppliedRow {
     const KEY: &'static str = "applied";
+}
+
+impl MetaRow for AnswersRow {
+    const KEY: &'static str = "answers";
 }
 
 impl MetaRow for MembershipRow {

@@ -10,6 +10,7 @@
 //! tables for what is old.
 
 mod ahead;
+mod answers;
 mod apply;
 mod checkpoint;
 mod core;
@@ -38,7 +39,9 @@ mod tests;
 pub use checkpoint::CheckpointMeta;
 pub use stats::Stats;
 pub use verify::VerifyReport;
-pub use view::{AccountRow, At, KvRow, LedgerRow, Order, TransferRow, TrialBalance, View};
+pub use view::{
+    AccountRow, At, KvRow, LedgerRow, Order, StoredAnswer, TransferRow, TrialBalance, View,
+};
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
@@ -184,6 +187,13 @@ impl State {
         self.core().flush()
     }
 
+    /// Log time of the oldest answer held under an idempotency key: when something can be forgotten next follows from it.
+    pub fn oldest_answer_ns(&self) -> Result<Option<u64>, Fault> {
+        let core = self.core();
+        let known = core.read()?.answers.known_oldest();
+        known.map_or_else(|| core.oldest_answer_ns(&mut *core.write()?), Ok)
+    }
+
     /// The last entry known to be durable without the log, which must not be purged beyond it. Seals and flushes raise it.
     pub fn durable(&self) -> Option<LogId> {
         self.core().durable()
@@ -226,6 +236,7 @@ impl Core {
     /// Opens the database in `path`.
     fn open(path: &Path, tuning: Tuning, hook: Option<Hook>) -> Result<Core, Fault> {
         let db = Db::open(path, Access::Existing, tuning.cache_bytes).map_err(Fault::new)?;
+        upgrade(&db)?;
         let loaded = load::load(&db, &tuning)?;
         Ok(Core::new(db, path, tuning, loaded, hook))
     }
@@ -255,6 +266,19 @@ impl Core {
         };
         Ok(Core::new(db, path, tuning, loaded, hook))
     }
+}
+
+/// Makes a database of an older format one of ours. Its tables are there already.
+fn upgrade(db: &Db) -> Result<(), Fault> {
+    let origin = load::Stamps::read(db)?.origin;
+    if origin.format == meta::FORMAT {
+        return Ok(());
+    }
+    let mut batch = db.batch();
+    let format = meta::FORMAT;
+    meta::put(&mut batch, &meta::Origin { format, ..origin });
+    db.write(batch)?;
+    db.flush()
 }
 
 fn refused(fault: &Fault) -> OpenError {

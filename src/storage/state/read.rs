@@ -151,7 +151,7 @@ impl Core {
     }
 
     /// The time of an entry and the bytes of a record of it, wherever they are.
-    fn record(&self, at: Position) -> Result<(u64, Vec<u8>), Fault> {
+    pub(super) fn record(&self, at: Position) -> Result<(u64, Vec<u8>), Fault> {
         let rows = self.read()?.overlay.entries.get(&at.index).map(Arc::clone);
         let overlaid = rows
             .as_ref()

@@ -41,6 +41,8 @@ pub struct VerifyReport {
     pub ledgers: u64,
     /// Keys.
     pub keys: u64,
+    /// Answers held under idempotency keys.
+    pub idempotency_keys: u64,
     /// What is wrong, at most a hundred; empty if all is well.
     pub problems: Vec<String>,
     /// How much is wrong.

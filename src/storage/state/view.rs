@@ -8,7 +8,8 @@ use bytes::Bytes;
 
 use super::core::Core;
 use crate::machine::command::ModIndex;
-use crate::machine::{Balance, Limits, Position};
+use crate::machine::once::FINGERPRINT_LEN;
+use crate::machine::{Balance, Limits, Position, Reply};
 
 /// A value and the applied log index it was read at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -103,6 +104,19 @@ pub struct KvRow {
     pub modified: ModIndex,
     /// Writes since creation, from 1.
     pub version: u64,
+}
+
+/// An answer held under an idempotency key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoredAnswer {
+    /// Log index of the write it answered.
+    pub index: u64,
+    /// Log time of that write, nanoseconds since 1970.
+    pub time_ns: u64,
+    /// Of the request.
+    pub fingerprint: [u8; FINGERPRINT_LEN],
+    /// What was answered.
+    pub reply: Reply,
 }
 
 /// The sums of a ledger: equal, or double entry is broken.

@@ -72,8 +72,11 @@ pub(crate) async fn another_version_or_another_call_is_refused(serve: Serve) {
     let error = unary_call(&node.addr, Call::Append, newer.into())
         .await
         .unwrap_err();
-    let said = "message has protocol version 200, this node speaks 1";
-    assert!(error.to_string().contains(said), "{error}");
+    let said = format!(
+        "message has protocol version 200, this node speaks {}",
+        handshake::PROTOCOL
+    );
+    assert!(error.to_string().contains(&said), "{error}");
     let error = unary_call(&node.addr, Call::Vote, good).await.unwrap_err();
     assert!(error.to_string().contains("the path says Vote"), "{error}");
     let short = Bytes::from_static(b"no message");

@@ -90,7 +90,8 @@ pub(crate) async fn a_heartbeat_passes_an_append_that_is_stuck(serve: Serve) {
     faults.set(&node.addr, Lane::Stream, Fault::Throttle(64));
     let stranger = Stranger::new(1, CLUSTER);
     // As openraft makes them.
-    let mut network = Network::with_connect(stranger.dir.clone(), &options(), faults);
+    let mut network =
+        Network::with_connect(stranger.dir.clone(), &options(), Clocks::system(), faults);
     let mut link = network.new_client(2, &member(&node.addr)).await;
     let mut beats = network.new_heartbeat_client(2, &member(&node.addr)).await;
     let large = stream::iter([append(0, 1, 4 << 20)]);

@@ -27,11 +27,13 @@ pub(in super::super) enum Table {
     Filter,
     /// Key -> value and versions.
     Kv,
+    /// Idempotency key -> position of the answer and more; position -> idempotency key.
+    Idempotency,
 }
 
 impl Table {
     /// Every table.
-    pub(in super::super) const ALL: [Table; 10] = [
+    pub(in super::super) const ALL: [Table; 11] = [
         Table::Journal,
         Table::Meta,
         Table::Ledgers,
@@ -42,6 +44,7 @@ impl Table {
         Table::History,
         Table::Filter,
         Table::Kv,
+        Table::Idempotency,
     ];
 
     /// Its name on disk.
@@ -57,6 +60,7 @@ impl Table {
             Table::History => "history",
             Table::Filter => "filter",
             Table::Kv => "kv",
+            Table::Idempotency => "idempotency",
         }
     }
 
@@ -65,13 +69,20 @@ impl Table {
         match self {
             Table::Journal => 64 << 20,
             Table::Kv | Table::Ids | Table::History | Table::Balances | Table::Filter => 32 << 20,
-            Table::Meta | Table::Ledgers | Table::Accounts | Table::AccountIds => 16 << 20,
+            Table::Meta
+            | Table::Ledgers
+            | Table::Accounts
+            | Table::AccountIds
+            | Table::Idempotency => 16 << 20,
         }
     }
 
     /// Whether single keys are asked for that may be absent, so that a Bloom filter saves reads.
     fn has_bloom(self) -> bool {
-        matches!(self, Table::AccountIds | Table::Ids | Table::Kv)
+        matches!(
+            self,
+            Table::AccountIds | Table::Ids | Table::Kv | Table::Idempotency
+        )
     }
 }
 
@@ -86,7 +97,8 @@ pub(super) fn database_options(access: Access) -> Result<Options, rocksdb::Error
     let mut options = Options::default().get_options_from_string(DATABASE_OPTIONS)?;
     options.create_if_missing(access == Access::Create);
     options.set_error_if_exists(access == Access::Create);
-    options.create_missing_column_families(access == Access::Create);
+    // A database of an older format lacks tables that are new.
+    options.create_missing_column_families(access != Access::ReadOnly);
     options.set_atomic_flush(true);
     options.set_allow_concurrent_memtable_write(false);
     options.set_paranoid_checks(true);

@@ -39,7 +39,11 @@ fn expected(memory: &Memory) -> Expected {
                         .push(at);
                 }
             }
-            Record::KvPut { .. } | Record::KvDeleted { .. } | Record::LedgerCreated { .. } => {}
+            Record::KvPut { .. }
+            | Record::KvDeleted { .. }
+            | Record::LedgerCreated { .. }
+            | Record::Answered { .. }
+            | Record::AnswerForgotten { .. } => {}
         }
     }
     expected

@@ -1,9 +1,12 @@
 //! Random entries from a seed: everything the machine knows, in the shapes that hurt.
 
 use crate::machine::{
-    AccountRef, Command, Expect, Limits, NewAccount, NewLedger, NewTransfer, entry,
+    AccountRef, Command, Expect, Limits, NewAccount, NewLedger, NewTransfer, Once, entry,
+    once::fingerprint,
 };
 use crate::storage::{Kind, LogEntry, LogId};
+
+const HOUR_NS: u64 = 3_600_000_000_000;
 
 /// A generator of entries.
 pub(super) struct Workload {
@@ -29,6 +32,7 @@ enum Owned {
         expect: Expect,
     },
     Delete(String),
+    Once(u64, Box<Owned>),
 }
 
 struct Transfer {
@@ -117,11 +121,13 @@ impl Workload {
     }
 
     fn encode(&mut self, commands: &[Owned], index: u64) -> Vec<u8> {
-        // Clocks of leaders jump back and forth.
-        let stamp = 1_000_000 + index * 1000 - self.below(5000).min(index * 1000);
+        // Clocks of leaders jump back and forth; on the way there are a few days.
+        let hours = index * 3 - self.below(5).min(index * 3);
+        let stamp = 1_000_000 + hours * HOUR_NS;
+        let keys: Vec<String> = commands.iter().map(Owned::key).collect();
         let lists: Vec<Vec<NewTransfer<'_>>> = commands
             .iter()
-            .map(|command| match command {
+            .map(|command| match command.plain() {
                 Owned::Transfers(transfers) => transfers.iter().map(Transfer::command).collect(),
                 _ => Vec::new(),
             })
@@ -129,12 +135,29 @@ impl Workload {
         let commands: Vec<Command<'_>> = commands
             .iter()
             .zip(lists)
-            .map(|(command, list)| command.command(list))
+            .zip(&keys)
+            .map(|((command, list), key)| command.keyed(key, command.plain().command(list)))
             .collect();
         entry::assemble(&commands, stamp)
     }
 
     fn command(&mut self) -> Owned {
+        // One in three has an idempotency key, and one in four of those one that is or was in use.
+        match self.below(12) {
+            0 => {
+                let number = self.below(self.transfers + 1);
+                let plain = Owned::Delete(format!("key/{}", number % 3));
+                Owned::Once(number, Box::new(plain))
+            }
+            1..4 => {
+                let (number, plain) = (self.transfers, self.plain());
+                Owned::Once(number, Box::new(plain))
+            }
+            _ => self.plain(),
+        }
+    }
+
+    fn plain(&mut self) -> Owned {
         match self.below(16) {
             0 => self.ledger(),
             1 => self.account(),
@@ -251,6 +274,33 @@ impl Transfer {
 }
 
 impl Owned {
+    /// Without its key.
+    fn plain(&self) -> &Owned {
+        match self {
+            Owned::Once(_, plain) => plain,
+            plain => plain,
+        }
+    }
+
+    /// Under its key, if it has one.
+    fn keyed<'a>(&self, key: &'a str, plain: Command<'a>) -> Command<'a> {
+        match self {
+            Owned::Once(..) => Command::Once(Once {
+                key,
+                fingerprint: fingerprint("workload", &plain),
+                command: Box::new(plain),
+            }),
+            _ => plain,
+        }
+    }
+
+    fn key(&self) -> String {
+        match self {
+            Owned::Once(number, _) => format!("{number:06} {}", "k".repeat(100)),
+            _ => String::new(),
+        }
+    }
+
     fn command<'a>(&'a self, transfers: Vec<NewTransfer<'a>>) -> Command<'a> {
         match self {
             Owned::Ledger(id) => Command::CreateLedger(NewLedger {
@@ -274,6 +324,7 @@ impl Owned {
                 key,
                 expect: Expect::Any,
             },
+            Owned::Once(..) => panic!("a key within a key"),
         }
     }
 }

@@ -11,7 +11,7 @@ use super::super::layout::{IdKey, KvCell, position};
 use super::super::live::{Live, Reach};
 use super::super::load::Stamps;
 use super::VerifyReport;
-use crate::machine::{Fault, Position, Record, TransferRecord, digest};
+use crate::machine::{Answer, Fault, OldAnswer, Position, Record, TransferRecord, digest};
 
 /// Ids looked up at once.
 const IDS_AT_ONCE: usize = 8192;
@@ -21,6 +21,8 @@ pub(super) struct Rebuilt {
     pub(super) live: Live,
     /// Every key with the hash of its row.
     pub(super) keys: BTreeMap<String, blake3::Hash>,
+    /// Answers held under idempotency keys, oldest first, with their keys.
+    pub(super) answers: BTreeMap<Position, (String, Answer)>,
     /// By account number - 1: its sealed postings.
     pub(super) history: Vec<History>,
     /// Filters over sealed ids, each as large as the one stored.
@@ -73,6 +75,7 @@ pub(super) fn rebuild(
     let rebuilt = Rebuilt {
         live,
         keys: BTreeMap::new(),
+        answers: BTreeMap::new(),
         history: Vec::new(),
         segments: Vec::new(),
         hashes: 0,
@@ -204,6 +207,20 @@ impl Rebuild<'_> {
                 Ok(Some(row.encode())),
             );
         }
+        for (at, old) in overlay.answers.in_order {
+            match old {
+                Some(OldAnswer { key, .. }) => {
+                    // If the key was forgotten and used again within one entry, only the newer one is by key.
+                    let newest = overlay.answers.by_key.get(&key).copied().flatten();
+                    if let Some(answer) = newest.filter(|answer| answer.at == at) {
+                        self.rebuilt.answers.insert(at, (key, answer));
+                    }
+                }
+                None => {
+                    self.rebuilt.answers.remove(&at);
+                }
+            }
+        }
         for (key, cell) in overlay.kv {
             match cell {
                 Some(cell) => self.rebuilt.keys.insert(key, row_hash(&cell)),
@@ -249,7 +266,13 @@ pub(super) fn row_hash(cell: &KvCell) -> blake3::Hash {
 fn check(live: &Live, record: &Record<'_>) -> Result<(), String> {
     match record {
         Record::Transfer(transfer) if transfer.refusal == 0 => check_transfer(live, transfer),
-        Record::Transfer(_) | Record::KvPut { .. } | Record::KvDeleted { .. } => Ok(()),
+        Record::Transfer(_)
+        | Record::KvPut { .. }
+        | Record::KvDeleted { .. }
+        | Record::Answered { .. } => Ok(()),
+        Record::AnswerForgotten { key, .. } => (live.answers.row.count > 0)
+            .then_some(())
+            .ok_or_else(|| format!("forgets {key:?} where nothing is held")),
         Record::LedgerCreated { number, id, .. } => {
             let fits = *number == live.ledger_count() + 1 && !live.ledger_numbers.contains_key(*id);
             fits.then_some(())

@@ -1,14 +1,17 @@
 //! Counting and comparing the rows of the derived tables.
 
+use std::collections::BTreeMap;
+
 use super::super::db::{Db, Range, Table};
 use super::super::layout::{
-    KvCell, account_id_key, ledger_account_key, parse_history, parse_history_key, parse_position,
+    KvCell, account_id_key, answer_key, answer_order_key, answer_row, ledger_account_key,
+    old_answer_row, parse_history, parse_history_key, parse_position,
 };
 use super::super::live::slot;
 use super::super::load::Stamps;
 use super::VerifyReport;
 use super::rebuild::{History, Rebuilt, chain, row_hash};
-use crate::machine::Fault;
+use crate::machine::{Fault, OldAnswer};
 
 /// Compares every table with what the journal gave.
 pub(super) fn compare(
@@ -35,7 +38,8 @@ pub(super) fn compare(
     ids(db, stamps, rebuilt, report)?;
     history(db, stamps, rebuilt, report)?;
     filter(db, stamps, rebuilt, report)?;
-    keys(db, rebuilt, report)
+    keys(db, rebuilt, report)?;
+    answers(db, stamps, rebuilt, report)
 }
 
 fn ledgers(db: &Db, rebuilt: &Rebuilt, report: &mut VerifyReport) -> Result<(), Fault> {
@@ -186,6 +190,46 @@ fn filter(
         .map(|hash| u64::from_le_bytes(*hash));
     let found = hashes.fold(0, |before, hash| chain(rebuilt.live.seed, before, hash));
     report.compare("hashes of the filter", found, rebuilt.hashes);
+    Ok(())
+}
+
+/// Both kinds of rows of every answer, and no others.
+fn answers(
+    db: &Db,
+    stamps: &Stamps,
+    rebuilt: &Rebuilt,
+    report: &mut VerifyReport,
+) -> Result<(), Fault> {
+    report.idempotency_keys = rebuilt.answers.len() as u64;
+    report.compare("answers", stamps.answers, rebuilt.live.answers.row);
+    let in_order = rebuilt.answers.iter().map(|(at, (key, answer))| {
+        let old = OldAnswer {
+            at: *at,
+            time_ns: answer.time_ns,
+            key: key.clone(),
+        };
+        (answer_order_key(*at).to_vec(), old_answer_row(&old))
+    });
+    let by_key = rebuilt
+        .answers
+        .values()
+        .map(|(key, answer)| (answer_key(key), answer_row(answer).to_vec()));
+    let wanted: BTreeMap<Vec<u8>, Vec<u8>> = in_order.chain(by_key).collect();
+    let mut wanted = wanted.into_iter();
+    let mut rows = db.rows(Table::Idempotency, Range::whole(&[]), None);
+    while let Some((key, value)) = rows.next()? {
+        let (found, wanted) = (Some((key.to_vec(), value.to_vec())), wanted.next());
+        if found != wanted {
+            // Everything after it would differ too.
+            report.compare("row of an idempotency key", found, wanted);
+            return Ok(());
+        }
+    }
+    report.compare(
+        "rows of idempotency keys that are missing",
+        wanted.count(),
+        0,
+    );
     Ok(())
 }
 
