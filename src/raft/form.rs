@@ -75,7 +75,12 @@ impl Former {
             Err(error) => return Err(InitError::Failed(error.to_string())),
         }
         self.wait(&members).await?;
-        Ok(Initialized::Formed)
+        // A log that was there says that somebody formed it before, though this node had not heard of it.
+        Ok(if found.iter().all(|node| node.hello.pristine) {
+            Initialized::Formed
+        } else {
+            Initialized::Already
+        })
     }
 
     /// Whether this node has a membership, and whether it is the one asked for.
