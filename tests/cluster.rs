@@ -2,6 +2,8 @@
 
 mod support;
 
+#[path = "cluster/client.rs"]
+mod client;
 #[path = "cluster/crowd.rs"]
 mod crowd;
 #[path = "cluster/fsync.rs"]
@@ -14,6 +16,10 @@ mod idempotency;
 mod limits;
 #[path = "cluster/overload.rs"]
 mod overload;
+#[path = "cluster/proxy.rs"]
+mod proxy;
+#[path = "cluster/writers.rs"]
+mod writers;
 
 use std::collections::BTreeSet;
 use std::thread;

@@ -116,7 +116,7 @@ impl Default for Options {
             pause_max: Duration::from_secs(1),
             level: Level::Leader,
             follow_leader: true,
-            keys: false,
+            keys: true,
         }
     }
 }

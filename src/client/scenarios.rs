@@ -108,7 +108,6 @@ fn client(endpoints: &[&str]) -> Client {
         attempt: Duration::from_millis(300),
         pause_first: Duration::from_millis(2),
         pause_max: Duration::from_millis(10),
-        keys: true,
         ..Options::default()
     };
     Client::new(endpoints, options).unwrap()

@@ -211,7 +211,9 @@ fn exit_codes_tell_not_there_taken_refused_not_applied_and_unknown_apart() {
         }
         let unknown = quorate(&silent, &put).await;
         assert!(
-            unknown.err.contains("not known") && unknown.err.contains("key"),
+            unknown.err.contains("not known")
+                && unknown.err.contains("key")
+                && unknown.err.contains("key"),
             "{unknown:?}"
         );
         let unformed = Nodes::start(1).await;
@@ -227,7 +229,7 @@ fn exit_codes_tell_not_there_taken_refused_not_applied_and_unknown_apart() {
 }
 
 #[test]
-fn a_key_is_compared_and_set_listed_and_removed() {
+fn a_key_is_compared_and_set_and_a_write_under_one_key_is_done_once() {
     run(async {
         let (nodes, url) = prepared().await;
         let json = async |args: &[&str]| {
@@ -244,8 +246,9 @@ fn a_key_is_compared_and_set_listed_and_removed() {
         let got = quorate(&url, &["kv", "get", "dir/key"]).await;
         assert_eq!(got.out, "two");
         assert_eq!(json(&["kv", "get", "dir/key"]).await["value"], "two");
-        let put = ["kv", "put", "dir/key", "four"];
-        assert_eq!(json(&put).await["version"], "3");
+        let once = ["kv", "put", "dir/key", "four", "--idempotency-key", "k1"];
+        assert_eq!(json(&once).await["version"], "3");
+        assert_eq!(json(&once).await["version"], "3");
         let listed = quorate(&url, &["kv", "list", "--prefix", "dir/", "-o", "jsonl"]).await;
         assert_eq!(listed.lines()[0]["value"], "four");
         assert_eq!(json(&["kv", "delete", "dir/key"]).await["deleted"], 1);
@@ -301,6 +304,7 @@ fn an_endpoint_that_is_down_is_passed_over_and_a_curl_line_is_printed_on_request
         assert_eq!(put.code, 0, "{put:?}");
         assert!(begun.elapsed() < Duration::from_secs(5));
         assert!(put.err.starts_with("curl --request PUT "), "{put:?}");
+        assert!(put.err.contains("idempotency-key: "), "{put:?}");
         assert!(put.err.contains("/v1/kv/it%27s'"), "{put:?}");
         nodes.end().await;
     });
