@@ -230,7 +230,9 @@ settings! {
     REQUESTS: page_bytes_max, Kind::Bytes(KIB, 64 * MIB), requests.page_bytes_max;
         "Bytes of keys and values at which a page of a list ends"
     REQUESTS: bodies_bytes_max, Kind::Bytes(MIB, 64 * GIB), requests.bodies_bytes_max;
-        "Most bytes of the bodies of all requests under way; beyond it they are refused as overloaded"
+        "Most bytes of the bodies of all requests under way, and of large answers not yet taken; beyond it requests are refused as overloaded"
+    REQUESTS: writes_max, Kind::Count("writes", 1, 1_000_000), requests.writes_max;
+        "Most writes under way in a node at once; beyond it they are refused as overloaded, before they are parsed"
     REQUESTS: body_timeout, times(secs(1), secs(600)), requests.body_timeout;
         "Longest time a body may take, however fast it comes"
     REQUESTS: body_grace, times(ms(100), secs(600)), requests.body_grace;

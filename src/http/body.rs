@@ -161,7 +161,8 @@ pub(super) fn too_large(have: u64, bound: Bound) -> ApiError {
         .into()
 }
 
-fn no_memory(limits: &Limits) -> ApiError {
+/// The refusal for want of memory.
+pub(super) fn no_memory(limits: &Limits) -> ApiError {
     let max = limits.bodies_bytes_max;
     let detail = format!("the bodies of all requests under way fill bodies_bytes_max, {max} bytes");
     Problem::new(Code::Overloaded, detail)

@@ -14,6 +14,7 @@ use futures_util::FutureExt;
 use http_body_util::BodyExt;
 use hyper::body::Body as HttpBody;
 use serde_json::{Value, json};
+use tokio::sync::{Semaphore, SemaphorePermit};
 use tower::Service;
 
 use super::answer::INDEX;
@@ -25,6 +26,8 @@ use super::listener::{Phase, Refused};
 use super::{App, body, router};
 use crate::raft::{Role, Status};
 
+/// Answers from this size on, in bytes, are counted until they are sent.
+const HELD_LEN_MIN: usize = 64 << 10;
 /// Bodies from this size on, in bytes, are not even read while there is no room for what they ask.
 const SHED_LEN_MIN: u64 = 16 << 10;
 /// Longest request id taken over from a client, in bytes.
@@ -49,6 +52,7 @@ pub struct Edge {
     forwarder: Arc<Forwarder>,
     ids: Arc<RequestIds>,
     bodies: Arc<Memory>,
+    writes: Arc<Semaphore>,
 }
 
 impl Edge {
@@ -60,6 +64,7 @@ impl Edge {
             forwarder: Arc::default(),
             ids: Arc::new(RequestIds::new()),
             bodies: Memory::new(app.limits.bodies_bytes_max),
+            writes: Arc::new(Semaphore::new(app.limits.writes_max)),
             app,
         }
     }
@@ -94,12 +99,57 @@ impl Edge {
         match body::read(body, bound, limits, &mut share).await {
             Ok(body) => {
                 call.body = body;
+                let place = self.place(&call);
                 let call = Arc::new(call);
-                let response = self.forwarder.serve(self, &call).await;
+                let response = match place {
+                    Ok(_held) => self.forwarder.serve(self, &call).await,
+                    Err(refused) => Err(refused),
+                };
+                drop(share);
+                let response = response.and_then(|response| self.hold(&call, response));
                 self.finish(&call, response)
             }
             Err(error) => self.finish(&call, Err(error)),
         }
+    }
+
+    /// A place among the writes under way. Those that wait for a processor are in no queue that says how long it is, so they
+    /// are bounded by their number: with too many, each would be late, and all the work on them in vain.
+    fn place(&self, call: &Call) -> Result<Option<SemaphorePermit<'_>>, ApiError> {
+        if call.is_safe() || call.uri.path().starts_with("/v1/cluster") {
+            return Ok(None);
+        }
+        self.writes.try_acquire().map(Some).map_err(|_| {
+            let max = self.app.limits.writes_max;
+            let detail = format!("as many writes are under way as writes_max allows, {max}");
+            let problem = Problem::new(Code::Overloaded, detail);
+            problem
+                .with("limit", max)
+                .with("setting", "writes_max")
+                .into()
+        })
+    }
+
+    /// Counts a large answer until it is sent: who asks for pages and does not take them must not fill the memory. What became
+    /// of a write is told in any case.
+    fn hold(&self, call: &Call, response: Response) -> Result<Response, ApiError> {
+        let exact = response.body().size_hint().exact();
+        let Some(len) = exact.and_then(|len| usize::try_from(len).ok()) else {
+            return Ok(response);
+        };
+        if len < HELD_LEN_MIN || !call.is_safe() {
+            return Ok(response);
+        }
+        let mut share = self.bodies.share();
+        if !share.grow(len) {
+            return Err(body::no_memory(&self.app.limits));
+        }
+        Ok(response.map(|body| match body.collect().now_or_never() {
+            Some(Ok(bytes)) => Body::from(share.hold(bytes.to_bytes())),
+            Some(Err(_)) | None => {
+                unreachable!("the length of an answer is known once it is in memory")
+            }
+        }))
     }
 
     /// Refuses what its head alone says cannot be served, before its body costs anything.

@@ -4,6 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use bytes::Bytes;
+
 use crate::machine::command::{BATCH_LEN_MAX, VALUE_LEN_MAX};
 
 /// Bounds of requests. Each is a setting of the same name, and what refuses a request names it.
@@ -21,8 +23,10 @@ pub struct Limits {
     pub batch_transfers_max: usize,
     /// Most bytes of keys and values in a page.
     pub page_bytes_max: usize,
-    /// Most bytes of the bodies of all requests under way.
+    /// Most bytes of the bodies of all requests under way, and of large answers.
     pub bodies_bytes_max: usize,
+    /// Most writes under way, from their body being here to their answer.
+    pub writes_max: usize,
     /// Longest time a body may take, however fast it comes.
     pub body_timeout: Duration,
     /// Time before the rate of a body counts.
@@ -45,6 +49,7 @@ impl Default for Limits {
             batch_transfers_max: BATCH_LEN_MAX,
             page_bytes_max: 4 << 20,
             bodies_bytes_max: 256 << 20,
+            writes_max: 1024,
             body_timeout: Duration::from_secs(30),
             body_grace: Duration::from_secs(5),
             body_rate_min: 1 << 10,
@@ -86,7 +91,7 @@ impl Limits {
     }
 }
 
-/// Counts the bytes of all bodies under way against one bound.
+/// Counts the bytes of all bodies and large answers under way against one bound.
 #[derive(Debug)]
 pub(super) struct Memory {
     taken: AtomicUsize,
@@ -132,6 +137,27 @@ impl Share {
     }
 }
 
+impl Share {
+    /// `bytes` that keep this share until the last reference to them is gone: until they are sent, for an answer.
+    pub(super) fn hold(self, bytes: Bytes) -> Bytes {
+        Bytes::from_owner(Held {
+            bytes,
+            _share: self,
+        })
+    }
+}
+
+struct Held {
+    bytes: Bytes,
+    _share: Share,
+}
+
+impl AsRef<[u8]> for Held {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
 impl Drop for Share {
     fn drop(&mut self) {
         self.of.taken.fetch_sub(self.bytes, Ordering::Relaxed);
@@ -154,6 +180,20 @@ mod tests {
         assert!(other.grow(9));
         drop(other);
         assert_eq!(memory.taken.load(Ordering::Relaxed), 0);
+    }
+
+    #[test]
+    fn an_answer_keeps_its_share_until_its_last_piece_is_gone() {
+        let memory = Memory::new(10);
+        let mut share = memory.share();
+        assert!(share.grow(4));
+        let mut bytes = share.hold(Bytes::from_static(b"abcd"));
+        let piece = bytes.split_to(1);
+        assert_eq!(piece, "a");
+        drop(bytes);
+        assert!(!memory.share().grow(7));
+        drop(piece);
+        assert!(memory.share().grow(10));
     }
 
     #[test]

@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use crate::support::cluster::Cluster;
+use crate::support::cluster::{Cluster, PATIENCE};
 use crate::support::http::{Answer, Connection};
+use crate::support::wait::wait_for;
 
 const KIB: usize = 1 << 10;
 
@@ -163,5 +164,45 @@ fn sizes_of_heads_are_held() {
         let answer = ask(&format!("{start}{filler}\r\n\r\n"));
         let refused = answer.starts_with("HTTP/1.1 431 ") && answer.contains("head_bytes_max");
         assert_eq!(refused, !setting.is_empty(), "{length}: {answer}");
+    }
+}
+
+#[test]
+fn writes_under_way_are_held_to_their_number() {
+    let flags = [
+        "--writes-max",
+        "2",
+        "--heartbeat",
+        "500ms",
+        "--election-min",
+        "6s",
+        "--election-max",
+        "12s",
+    ];
+    let mut cluster = Cluster::formed_with(3, &flags);
+    let leader = cluster.wait_leader(&[1, 2, 3]);
+    // Without the others nothing is committed: what is taken in stays under way.
+    for id in [1, 2, 3].into_iter().filter(|id| *id != leader) {
+        cluster.pause(id);
+    }
+    let mut waiting: Vec<Connection> = (0..2)
+        .map(|_| Connection::open(cluster.addr(leader)).expect("a connection"))
+        .collect();
+    for connection in &mut waiting {
+        let sent = connection.send("PUT", "/v1/kv/a?timeout=5s", b"1");
+        sent.expect("sent");
+    }
+    let refused = wait_for("a refusal", PATIENCE, || {
+        let answer = cluster.ask(leader, "PUT", "/v1/kv/a?timeout=100ms", "1");
+        answer.ok().filter(|answer| answer.status == 429)
+    });
+    check(&refused, 429, "writes_max");
+    assert_eq!(refused.header("retry-after"), Some("1"));
+    // Reads of any state and probes are no writes.
+    let read = cluster.ask(leader, "GET", "/v1/kv/a?consistency=follower", "");
+    assert_eq!(read.expect("an answer").status, 404);
+    for mut connection in waiting {
+        let answer = connection.receive().expect("an answer");
+        assert_ne!(answer.status, 429, "{}", answer.text());
     }
 }
