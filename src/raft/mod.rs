@@ -33,8 +33,8 @@ pub use client::Client;
 pub(crate) use gate::Gate;
 pub use peer::{CALL_LEN_MAX, Call, Peer, PeerError, STREAM_PATH, STREAM_PROTOCOL};
 pub use told::{
-    InitError, Initialized, Member, MemberStatus, Permit, ReadError, ReadLevel, Role, Status,
-    WriteError, Written,
+    InitError, Initialized, Member, MemberStatus, Permit, ReadError, ReadLevel, Role, Standing,
+    Status, WriteError, Written,
 };
 
 pub use crate::storage::state::{

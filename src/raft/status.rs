@@ -9,7 +9,7 @@ use tokio::sync::watch;
 
 use super::types::{Raft, Types};
 use super::watchdog::Faults;
-use super::{Member, MemberStatus, Options, Role, Status};
+use super::{Member, MemberStatus, Options, Role, Standing, Status};
 use crate::storage::identity::DataDir;
 use crate::storage::state::State;
 
@@ -95,6 +95,23 @@ impl StatusSource {
             recovered: *self.recovered.borrow(),
             members: members(&metrics),
             fault: self.faults.get(),
+        }
+    }
+
+    /// See [`super::Client::standing`].
+    pub(super) fn standing(&self) -> Standing {
+        let metrics = self.raft.metrics();
+        let metrics = metrics.borrow_watched();
+        let url = |id| {
+            let member = metrics.membership_config.get_node(&id)?;
+            Some((id, member.client_url.clone()))
+        };
+        Standing {
+            node: metrics.id,
+            role: role(&metrics),
+            leader: metrics.current_leader.and_then(url),
+            term: metrics.current_term,
+            committed_index: metrics.local_committed.as_ref().map(|id| id.index),
         }
     }
 }
