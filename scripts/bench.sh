@@ -18,8 +18,8 @@
 # what counts is the work a request costs; "other load" is what neither of them used: keep it near zero.
 #
 # The same closed loop for all, from one thread, in each system's native protocol with connections kept: HTTP/1.1 with a
-# connection a client for Quorate, gRPC with 16 connections for etcd (more or fewer are slower), a session a client for
-# ZooKeeper, prepared statements and a connection a client for PostgreSQL. Values have 256 bytes, in 10,000 keys.
+# connection a client for Quorate, gRPC over 16 connections for etcd (ETCD_CONNECTIONS), a session a client for ZooKeeper,
+# prepared statements and a connection a client for PostgreSQL. Values have 256 bytes, in 10,000 keys.
 # What a workload is elsewhere: kv-get-leader is a linearizable range in etcd, sync and getData in ZooKeeper, a select on the
 # primary in PostgreSQL (which a deposed primary would answer too); kv-get-follower a serializable range, a getData, a
 # select on any node. Only Quorate has kv-get-lease.
@@ -238,8 +238,10 @@ for ((round = 1; round <= ROUNDS; round++)); do
 done
 
 conditions() {
+  local system versions=''
+  for system in "${systems[@]}"; do versions+=${versions:+, }${VERSIONS[$system]}; done
   printf '%s; %s, %s cores, %s, kernel %s; clients ask %s; %s rounds of %s s\n' \
-    "$(printf '%s, ' "${VERSIONS[@]}" | sed 's/, $//')" "$(sed --quiet 's/^model name.*: //p' /proc/cpuinfo | head -1)" "$(nproc)" \
+    "$versions" "$(sed --quiet 's/^model name.*: //p' /proc/cpuinfo | head -1)" "$(nproc)" \
     "$(findmnt --noheadings --output FSTYPE --target "$DIR")" "$(uname --kernel-release)" "$TO" "$ROUNDS" "$SECONDS_EACH"
 }
 

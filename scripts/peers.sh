@@ -28,8 +28,6 @@ install_packages() {
   if [[ -n $made ]]; then "${as_root[@]}" rm --force "$policy"; fi
 }
 
-port_open() { (exec 3<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null; }
-
 # fill_peer NAME ENDPOINT: makes every key, through the load generator.
 fill_peer() { "$PEERS" fill "$1" --endpoints "$2" --keys "$KEYS" --value-bytes "$VALUE_BYTES" --clients 64 >/dev/null; }
 
@@ -123,9 +121,7 @@ start_zookeeper() {
 zookeeper_leader() {
   local client answer
   for client in "${ZK_CLIENTS[@]}"; do
-    answer=$(
-      exec 3<>"/dev/tcp/${client/:/\/}" && printf srvr >&3 && timeout 2 cat <&3
-    ) 2>/dev/null || true
+    answer=$({ exec 3<>"/dev/tcp/${client/:/\/}" && printf srvr >&3 && timeout 2 cat <&3; } 2>/dev/null) || true
     if [[ $answer == *"Mode: leader"* ]]; then
       printf '%s' "$client"
       return

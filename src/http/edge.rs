@@ -24,7 +24,7 @@ use super::forward::{Forwarder, deadline};
 use super::limits::{Bound, Memory};
 use super::listener::{Phase, Refused};
 use super::{App, body, router};
-use crate::raft::{Role, Status};
+use crate::raft::{Role, Standing};
 
 /// Answers from this size on, in bytes, are counted until they are sent.
 const HELD_LEN_MIN: usize = 64 << 10;
@@ -248,14 +248,9 @@ impl Edge {
         check_routed(&call.method, call.uri.path(), response)
     }
 
-    /// This node's view of the cluster.
-    pub(super) fn status(&self) -> Status {
-        self.app.raft.status()
-    }
-
     /// Renders what is an error and adds the common headers.
     fn finish(&self, call: &Call, response: Result<Response, ApiError>) -> Response {
-        let status = self.status();
+        let standing = self.app.raft.standing();
         let stopping = self.app.phase();
         let mut response = response.unwrap_or_else(|error| {
             let mut problem = match error {
@@ -271,12 +266,12 @@ impl Edge {
                 request_id: &call.request_id,
                 safe: call.is_safe(),
                 retry_safe: call.is_retry_safe(),
-                raft: raft_json(&status, self.app.raft.view().index()),
+                raft: raft_json(&standing, self.app.raft.view().index()),
             })
         });
         let applied = self.app.raft.view().index();
         let headers = response.headers_mut();
-        add_status(headers, &status, applied);
+        add_standing(headers, &standing, applied);
         headers.insert(
             REQUEST_ID,
             HeaderValue::from_str(&call.request_id).expect("checked or made as visible ASCII"),
@@ -318,11 +313,11 @@ fn wire_bytes(response: Response) -> Bytes {
     bytes.freeze()
 }
 
-fn raft_json(status: &Status, applied: u64) -> Value {
+fn raft_json(standing: &Standing, applied: u64) -> Value {
     json!({
-        "node": status.node,
-        "leader": status.leader.as_ref().map(|(id, _)| id),
-        "term": status.term.to_string(),
+        "node": standing.node,
+        "leader": standing.leader.as_ref().map(|(id, _)| id),
+        "term": standing.term.to_string(),
         "index": applied.to_string(),
     })
 }
@@ -339,20 +334,20 @@ pub(super) fn role_name(role: Role) -> &'static str {
 }
 
 /// Who answers, and what it knows. An answer that came from the leader keeps the leader's word on the rest.
-fn add_status(headers: &mut HeaderMap, status: &Status, applied: u64) {
-    headers.insert(NODE, status.node.into());
-    headers.insert(ROLE, HeaderValue::from_static(role_name(status.role)));
+fn add_standing(headers: &mut HeaderMap, standing: &Standing, applied: u64) {
+    headers.insert(NODE, standing.node.into());
+    headers.insert(ROLE, HeaderValue::from_static(role_name(standing.role)));
     if headers.contains_key(SERVED_BY) {
         return;
     }
-    headers.insert(SERVED_BY, status.node.into());
-    if let Some((id, member)) = &status.leader {
+    headers.insert(SERVED_BY, standing.node.into());
+    if let Some((id, url)) = &standing.leader {
         headers.insert(LEADER, (*id).into());
-        if let Ok(url) = HeaderValue::from_str(&member.client_url) {
+        if let Ok(url) = HeaderValue::from_str(url) {
             headers.insert(LEADER_URL, url);
         }
     }
-    headers.insert(TERM, status.term.into());
+    headers.insert(TERM, standing.term.into());
     // A write's own index is applied here, whatever the view says a moment later.
     let own = headers
         .get(INDEX)
@@ -361,7 +356,7 @@ fn add_status(headers: &mut HeaderMap, status: &Status, applied: u64) {
     headers.insert(APPLIED, applied.into());
     headers.insert(
         COMMITTED,
-        status.committed_index.unwrap_or(0).max(applied).into(),
+        standing.committed_index.unwrap_or(0).max(applied).into(),
     );
 }
 

@@ -1,8 +1,10 @@
 //! Many client commands become one log entry.
 //!
-//! While fewer than [`Options::batch_in_flight`] entries are in flight, whatever waits is sent at once; otherwise it waits
-//! until an entry comes back or a batch is full. So an idle cluster answers one command in one round, and a busy one puts
-//! hundreds into a round. Each command is encoded once, by its caller; here the bytes are only put one after another.
+//! While nothing is in flight, whatever waits is sent at once. Another entry goes beside those in flight, up to
+//! [`Options::batch_in_flight`], once as many commands wait as are under way: an entry costs every node a sync, a few
+//! wakings and two messages whatever it holds, so small entries beside a large one are dear and gain little. So an idle
+//! cluster answers one command in one round, and a busy one puts hundreds into a round. Each command is encoded once, by
+//! its caller; here the bytes are only put one after another.
 //!
 //! What a caller is told follows from where its command was: not yet taken from the queue means *not applied*; taken means
 //! *unknown* unless consensus says more.
@@ -18,7 +20,7 @@ use openraft::raft::ClientWriteResult;
 use tokio::sync::watch;
 
 use super::clocks::LogClock;
-use super::queue::{Limits, Queue, Ticket, Waiting};
+use super::queue::{Backlog, Limits, Queue, Ticket, Waiting};
 use super::types::{Commands, Raft, Types};
 use super::{Member, Options, WriteError, Written, convert};
 use crate::machine::{Reply, entry};
@@ -31,13 +33,39 @@ pub(super) struct Batcher {
     queue: Arc<Queue>,
 }
 
+/// Handed over and not answered yet.
+#[derive(Default)]
+struct InFlight {
+    entries: AtomicUsize,
+    commands: AtomicUsize,
+}
+
+impl InFlight {
+    /// Whether an entry of what waits is worth its cost beside those under way, of which there may be `entries_max`.
+    fn leaves_room(&self, backlog: &Backlog, entries_max: usize) -> bool {
+        let entries = self.entries.load(Ordering::Acquire);
+        let commands = self.commands.load(Ordering::Acquire);
+        entries == 0 || (entries < entries_max && backlog.commands >= commands)
+    }
+
+    fn add(&self, commands: usize) {
+        self.entries.fetch_add(1, Ordering::AcqRel);
+        self.commands.fetch_add(commands, Ordering::AcqRel);
+    }
+
+    fn remove(&self, commands: usize) {
+        self.commands.fetch_sub(commands, Ordering::AcqRel);
+        self.entries.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
 /// The batcher's task.
 pub(super) struct Task {
     queue: Arc<Queue>,
     raft: Raft,
     log: Log,
     flushed: watch::Receiver<Option<LogId>>,
-    in_flight: Arc<AtomicUsize>,
+    in_flight: Arc<InFlight>,
     clock: Arc<LogClock>,
     options: Options,
 }
@@ -106,7 +134,7 @@ impl Batcher {
 
     /// How much waits to be proposed.
     #[cfg(test)]
-    pub(super) fn backlog(&self) -> super::queue::Backlog {
+    pub(super) fn backlog(&self) -> Backlog {
         self.queue.backlog()
     }
 
@@ -165,7 +193,9 @@ impl Task {
     /// Whether a batch may go now: nothing is gained by waiting, or it is full, and the disk keeps up.
     fn may_send(&self) -> bool {
         let backlog = self.queue.backlog();
-        let gains_nothing = self.in_flight.load(Ordering::Acquire) < self.options.batch_in_flight
+        let gains_nothing = self
+            .in_flight
+            .leaves_room(&backlog, self.options.batch_in_flight)
             || backlog.commands >= self.options.batch_commands_max
             || backlog.bytes >= self.options.batch_bytes_max;
         gains_nothing && self.log.unflushed_bytes() <= self.options.unflushed_bytes_max
@@ -188,7 +218,8 @@ impl Task {
         let (batch, bytes) = assemble(batch, self.clock.stamp_ns());
         let (responder, result) =
             ProgressResponder::<Types, ClientWriteResult<Types>>::complete_only();
-        self.in_flight.fetch_add(1, Ordering::AcqRel);
+        let commands = batch.len();
+        self.in_flight.add(commands);
         let sent = self
             .raft
             .client_write_ff(Commands(bytes), Some(responder))
@@ -199,7 +230,7 @@ impl Task {
                 Ok(()) => result.await.map_or_else(|_| Err(lost()), outcome),
                 Err(fatal) => Err(WriteError::Unknown(format!("this node failed: {fatal}"))),
             };
-            in_flight.fetch_sub(1, Ordering::AcqRel);
+            in_flight.remove(commands);
             hand_out(&queue, batch, answers);
             queue.wake();
         });
@@ -296,6 +327,26 @@ mod tests {
             matches!(refused, WriteError::NotLeader(None)),
             "{refused:?}"
         );
+    }
+
+    #[test]
+    fn an_entry_goes_beside_others_once_it_is_as_large_as_they_are() {
+        let in_flight = InFlight::default();
+        let waiting = |commands| Backlog { commands, bytes: 0 };
+        assert!(
+            in_flight.leaves_room(&waiting(1), 3),
+            "nothing is under way"
+        );
+        in_flight.add(5);
+        assert!(!in_flight.leaves_room(&waiting(4), 3));
+        assert!(in_flight.leaves_room(&waiting(5), 3));
+        in_flight.add(5);
+        assert!(!in_flight.leaves_room(&waiting(9), 3));
+        assert!(in_flight.leaves_room(&waiting(10), 3));
+        assert!(!in_flight.leaves_room(&waiting(10), 2), "enough entries");
+        in_flight.remove(5);
+        in_flight.remove(5);
+        assert!(in_flight.leaves_room(&waiting(1), 3));
     }
 
     #[test]

@@ -18,7 +18,8 @@ use super::status::StatusSource;
 use super::types::{Raft, Types};
 use super::watchdog::Faults;
 use super::{
-    InitError, Initialized, Member, Permit, ReadError, ReadLevel, Status, WriteError, Written,
+    InitError, Initialized, Member, Permit, ReadError, ReadLevel, Standing, Status, WriteError,
+    Written,
 };
 use crate::machine::{AccountRef, Command, Fault, NewTransfer, Once, entry};
 use crate::storage::log::Log;
@@ -95,6 +96,11 @@ impl Client {
     /// This node's view of itself and the cluster.
     pub fn status(&self) -> Status {
         self.node.status.take()
+    }
+
+    /// The little of it that every answer carries.
+    pub fn standing(&self) -> Standing {
+        self.node.status.standing()
     }
 
     /// Forms a cluster of `members` (this node among them) once in its life. Idempotent; safe to call on several nodes at once.

@@ -35,8 +35,8 @@ pub use client::Client;
 pub(crate) use gate::Gate;
 pub use peer::{CALL_LEN_MAX, Call, Peer, PeerError, STREAM_PATH, STREAM_PROTOCOL};
 pub use told::{
-    InitError, Initialized, Member, MemberStatus, Permit, ReadError, ReadLevel, Role, Status,
-    WriteError, Written,
+    InitError, Initialized, Member, MemberStatus, Permit, ReadError, ReadLevel, Role, Standing,
+    Status, WriteError, Written,
 };
 
 pub use crate::storage::state::{
@@ -64,7 +64,7 @@ pub struct Options {
     pub election_max: Duration,
     /// After this long without a quorum a leader stops holding back elections.
     pub quorum_loss_probe: Duration,
-    /// Entries in flight below which the batcher sends at once.
+    /// Most entries in flight, unless batches are full. Another one goes once as many commands wait as are in flight.
     pub batch_in_flight: usize,
     /// Most commands in one entry.
     pub batch_commands_max: usize,

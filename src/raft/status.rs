@@ -10,7 +10,7 @@ use tokio::sync::watch;
 use super::clocks::Clocks;
 use super::types::{Raft, Types};
 use super::watchdog::Faults;
-use super::{Member, MemberStatus, Options, Role, Status};
+use super::{Member, MemberStatus, Options, Role, Standing, Status};
 use crate::storage::identity::DataDir;
 use crate::storage::state::State;
 
@@ -98,6 +98,23 @@ impl StatusSource {
             members: members(&metrics),
             clock_disputes: self.clocks.disputes(),
             fault: self.faults.get(),
+        }
+    }
+
+    /// See [`super::Client::standing`].
+    pub(super) fn standing(&self) -> Standing {
+        let metrics = self.raft.metrics();
+        let metrics = metrics.borrow_watched();
+        let url = |id| {
+            let member = metrics.membership_config.get_node(&id)?;
+            Some((id, member.client_url.clone()))
+        };
+        Standing {
+            node: metrics.id,
+            role: role(&metrics),
+            leader: metrics.current_leader.and_then(url),
+            term: metrics.current_term,
+            committed_index: metrics.local_committed.as_ref().map(|id| id.index),
         }
     }
 }

@@ -126,6 +126,21 @@ pub struct MemberStatus {
     pub last_ack: Option<Duration>,
 }
 
+/// What every answer says of the node that gives it: the part of [`Status`] that costs nearly nothing to take.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Standing {
+    /// This node.
+    pub node: u64,
+    /// What it does.
+    pub role: Role,
+    /// The leader it knows, and the base URL of its client listener.
+    pub leader: Option<(u64, String)>,
+    /// Current term.
+    pub term: u64,
+    /// Last log index this node knows to be committed.
+    pub committed_index: Option<u64>,
+}
+
 /// This node's view of itself and the cluster; cheap to take.
 #[derive(Clone, Debug)]
 pub struct Status {

@@ -169,9 +169,11 @@ impl Etcd {
                 self.room += i64::from(more.map_err(|_| broken("a window update"))?);
             }
             RST_STREAM => {
-                let slot = self.slot(head.stream)?;
-                self.slots[slot].0 = 0;
-                events.push(Event::Answer(slot, Some("reset".to_owned())));
+                // Of a stream that has its answer it means nothing.
+                if let Ok(slot) = self.slot(head.stream) {
+                    self.slots[slot].0 = 0;
+                    events.push(Event::Answer(slot, Some("reset".to_owned())));
+                }
             }
             GOAWAY => return Err(broken("the server ends the connection")),
             _ => {}

@@ -11,6 +11,7 @@ use super::ahead::Ahead;
 use super::core::{Core, Writer, Written, lock};
 use super::db::{Batch, Table};
 use super::journal::EntryRows;
+use super::keys::Keys;
 use super::layout::{account_id_key, ledger_account_key, parse_kv};
 use super::live::{Live, Overlay, Reach, slot};
 use super::meta::{self, AppliedRow, MembershipRow};
@@ -72,7 +73,7 @@ impl Core {
             Kind::Commands => {
                 let rows = writer.spare.pop().unwrap_or_default().restart(index);
                 let start = Instant::now();
-                let (outcome, rows) = self.decide(entry, rows, last_time_ns)?;
+                let (outcome, rows) = self.decide(entry, rows, last_time_ns, &mut writer.keys)?;
                 let decided = Counters::since(&self.counters.decide_ns, start);
                 replies = outcome.replies;
                 let digest = rows.digest(&digest);
@@ -97,6 +98,7 @@ impl Core {
         entry: &LogEntry,
         rows: EntryRows,
         last_time_ns: u64,
+        keys: &mut Keys,
     ) -> Result<(Outcome, Arc<EntryRows>), Fault> {
         let index = entry.id.index;
         if index == 0 {
@@ -109,6 +111,7 @@ impl Core {
         let mut applier = Applier {
             core: self,
             live: &mut live,
+            keys,
             rows,
             ahead: Ahead::default(),
         };
@@ -176,6 +179,9 @@ impl Core {
             log_id: lock(&self.applied).log_id,
         };
         self.advance_written(written);
+        for (key, cell) in &overlay.kv {
+            writer.keys.set(key, cell.as_ref().map(|cell| cell.meta));
+        }
         let mut names = lock(&self.names);
         overlay
             .accounts
@@ -244,6 +250,7 @@ fn put_journal(batch: &mut Batch<'_>, overlay: &Overlay) -> u64 {
 struct Applier<'a> {
     core: &'a Core,
     live: &'a mut Live,
+    keys: &'a mut Keys,
     /// What this entry journaled so far.
     rows: EntryRows,
     ahead: Ahead,
@@ -339,6 +346,9 @@ impl Store for Applier<'_> {
         if let Some(cell) = self.live.overlay.kv.get(key) {
             return Ok(cell.as_ref().map(|cell| cell.meta));
         }
+        if let Some(meta) = self.keys.get(key) {
+            return Ok(Some(meta));
+        }
         let Some(row) = self.core.db.get(Table::Kv, key.as_bytes())? else {
             return Ok(None);
         };
@@ -347,9 +357,9 @@ impl Store for Applier<'_> {
                 .db
                 .damaged(Table::Kv, format_args!("row of {key:?}"))
         };
-        parse_kv(&row)
-            .map(|(meta, _)| Some(meta))
-            .ok_or_else(damaged)
+        let (meta, _) = parse_kv(&row).ok_or_else(damaged)?;
+        self.keys.set(key, Some(meta));
+        Ok(Some(meta))
     }
 
     fn find_answer(&mut self, key: &str) -> Result<Option<Answer>, Fault> {

@@ -10,6 +10,7 @@ use super::Applied;
 use super::db::{Db, Table};
 use super::filter::{Filter, Sizes};
 use super::journal::{Chunk, EntryRows, chunk_of};
+use super::keys::Keys;
 use super::layout::{AccountFixed, IdKey, account_id_key, journal_key, parse_position};
 use super::live::Live;
 use super::names::Names;
@@ -38,6 +39,8 @@ pub(super) struct Tuning {
     pub(super) filter: Sizes,
     /// Account ids cached.
     pub(super) names_max: usize,
+    /// Keys cached.
+    pub(super) keys_max: usize,
     /// Block cache, in bytes.
     pub(super) cache_bytes: u64,
 }
@@ -58,6 +61,7 @@ impl Tuning {
                 bytes_max: 512 << 20,
             },
             names_max: 1 << 20,
+            keys_max: 1 << 16,
             cache_bytes: options.cache_bytes,
         }
     }
@@ -77,12 +81,14 @@ pub(super) enum Crash {
 pub(super) type Hook = Arc<dyn Fn(&'static str) -> Option<Crash> + Send + Sync>;
 
 /// What only the caller of `apply` touches.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Writer {
     /// Journal written since the last seal began, in bytes.
     pub(super) journal_bytes: u64,
     /// Memory for the rows of entries, to be used again.
     pub(super) spare: Vec<EntryRows>,
+    /// What the tables hold of keys.
+    pub(super) keys: Keys,
 }
 
 /// How far the tables are written.
@@ -167,6 +173,7 @@ impl Core {
             writer: Mutex::new(Writer {
                 journal_bytes: loaded.journal_bytes,
                 spare: Vec::new(),
+                keys: Keys::new(tuning.keys_max),
             }),
             // What was read from the disk after a start is on it: there is no log of RocksDB's to have come from.
             durable: Mutex::new(log_id),

@@ -19,6 +19,7 @@ mod dirs;
 mod filter;
 mod hash;
 mod journal;
+mod keys;
 mod layout;
 mod live;
 mod load;

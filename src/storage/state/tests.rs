@@ -29,6 +29,7 @@ fn tuning(ingest: bool) -> Tuning {
             bytes_max: 4 << 10,
         },
         names_max: 16,
+        keys_max: 16,
         cache_bytes: 1 << 20,
         ..Tuning::new(Options::default())
     }
