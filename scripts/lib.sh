@@ -23,6 +23,10 @@ usage() { sed --quiet '2,/^[^#]/s/^# \{0,1\}//p' "$0"; }
 # Where `cargo build --release` puts the binary, or the one that was given.
 binary() { printf '%s' "${QUORATE_BIN:-${CARGO_TARGET_DIR:-$ROOT/target}/release/quorate}"; }
 
+# Where the tool that holds the API against its description is installed: an environment of its own, by version.
+SCHEMATHESIS_VERSION=4.32.5
+schemathesis() { printf '%s' "${CARGO_TARGET_DIR:-$ROOT/target}/schemathesis-$SCHEMATHESIS_VERSION"; }
+
 # Builds the binary unless one was given. Everything is built in release, so RocksDB is compiled once.
 build_binary() {
   if [[ -n ${QUORATE_BIN:-} ]]; then

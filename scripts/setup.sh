@@ -19,6 +19,9 @@ has_libclang() {
 
 has() { command -v "$1" >/dev/null 2>&1; }
 
+# has_venv: Python with all that a virtual environment needs, which Debian packages apart.
+has_venv() { python3 -c 'import ensurepip, venv' 2>/dev/null; }
+
 # What is missing, as Debian package names. Only those marked optional may stay missing.
 missing_packages() {
   has c++ || say g++
@@ -27,6 +30,7 @@ missing_packages() {
   has curl || say curl
   has shellcheck || say shellcheck
   has strace || say strace
+  has_venv || say python3-venv
   has ccache || [[ ${1:-} == required ]] || say ccache
 }
 
@@ -54,7 +58,7 @@ if ((${#packages[@]} > 0)); then
   mapfile -t packages < <(missing_packages required)
   if ((${#packages[@]} > 0)); then
     die "please install (Debian's names): ${packages[*]}
-  a C++ compiler and libclang build RocksDB; curl, shellcheck and strace are used by the scripts"
+  a C++ compiler and libclang build RocksDB; curl, shellcheck, strace and Python are used by the scripts"
   fi
 fi
 
@@ -68,3 +72,13 @@ for component in fmt clippy; do
   cargo "$component" --version >/dev/null 2>&1 ||
     die "cargo $component is missing: rustup component add rustfmt clippy"
 done
+
+# Holds the API against its description. In an environment of its own, removed if the installation breaks off.
+if [[ ! -x $(schemathesis)/bin/schemathesis ]]; then
+  say "setup: installing schemathesis $SCHEMATHESIS_VERSION"
+  mkdir --parents "$(dirname "$(schemathesis)")"
+  rm --recursive --force "$(schemathesis)"
+  python3 -m venv "$(schemathesis)"
+  "$(schemathesis)/bin/pip" install --quiet --disable-pip-version-check "schemathesis==$SCHEMATHESIS_VERSION" ||
+    { rm --recursive --force "$(schemathesis)" && die "schemathesis cannot be installed from PyPI"; }
+fi

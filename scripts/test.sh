@@ -15,3 +15,5 @@ say "test: build"
 cargo build --release --quiet --locked
 say "test: run"
 cargo test --release --locked
+say "test: the API against its description"
+scripts/schemathesis.sh short

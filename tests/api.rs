@@ -11,14 +11,20 @@ mod cli;
 mod cluster;
 #[path = "api/headers.rs"]
 mod headers;
+#[path = "api/history.rs"]
+mod history;
 #[path = "api/idempotency.rs"]
 mod idempotency;
 #[path = "api/kv.rs"]
 mod kv;
 #[path = "api/ledger.rs"]
 mod ledger;
+#[path = "api/metrics.rs"]
+mod metrics;
 #[path = "api/nodes.rs"]
 mod nodes;
+#[path = "api/openapi.rs"]
+mod openapi;
 #[path = "api/problems.rs"]
 mod problems;
 #[path = "api/stop.rs"]

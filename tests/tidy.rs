@@ -25,6 +25,9 @@ const LAYERS: &[(&str, &[&str])] = &[
 /// A foreign crate and the only layers that may name it.
 const HOMES: &[(&str, &[&str])] = &[
     ("axum", &["http"]),
+    ("utoipa", &["http"]),
+    ("prometheus", &["http"]),
+    ("csv", &["http"]),
     ("tower", &["node", "http"]),
     ("openraft", &["raft"]),
     ("rocksdb", &["storage"]),

@@ -1,14 +1,21 @@
 //! Answers of handlers: a body, and the headers that say at which index and level it was true.
 
+use std::borrow::Cow;
 use std::fmt::Display;
 use std::time::Duration;
 
-use axum::http::{HeaderName, HeaderValue, StatusCode, header};
+use axum::body::Body;
+use axum::http::{HeaderName, HeaderValue, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use serde::{Serialize, Serializer};
+use utoipa::openapi::schema::{AllOfBuilder, Object, ObjectBuilder, Schema};
+use utoipa::openapi::{Ref, RefOr};
+use utoipa::{PartialSchema, ToSchema};
 
-use super::call::level_name;
+use super::call::{Call, level_name};
+use super::doc::schema;
+use super::page::Page;
 use crate::machine::Balance;
 use crate::machine::reply::Existence;
 use crate::raft::{Permit, ReadLevel};
@@ -45,6 +52,23 @@ impl Answer {
             .headers_mut()
             .insert(header::CONTENT_TYPE, content_type);
         Answer { response }
+    }
+
+    /// A body that is made while it is sent.
+    pub(super) fn stream(content_type: &'static str, body: Body) -> Answer {
+        let answer = Answer::bytes(content_type, Bytes::new());
+        Answer {
+            response: answer.response.map(|_| body),
+        }
+    }
+
+    /// A page of a list, and where the next one is.
+    pub(super) fn page<T: Serialize>(call: &Call, page: &Page<T>) -> Answer {
+        let answer = Answer::json(page);
+        match page.next_cursor() {
+            Some(cursor) => answer.header(header::LINK, next_link(&call.uri, cursor)),
+            None => answer,
+        }
     }
 
     /// Another success than 200.
@@ -92,12 +116,59 @@ impl Answer {
     }
 }
 
+/// The same list from `cursor` on.
+fn next_link(uri: &Uri, cursor: &str) -> HeaderValue {
+    let others = uri.query().unwrap_or_default().split('&');
+    let mut query: Vec<String> = others
+        .filter(|pair| !pair.is_empty() && pair.split('=').next() != Some("cursor"))
+        .map(str::to_owned)
+        .collect();
+    query.push(format!("cursor={cursor}"));
+    let link = format!("<{}?{}>; rel=\"next\"", uri.path(), query.join("&"));
+    HeaderValue::from_str(&link).expect("a request's target is visible ASCII")
+}
+
 /// A body with the index it was true at.
 #[derive(Serialize)]
-struct Indexed<T> {
+pub(super) struct Indexed<T> {
     #[serde(flatten)]
     row: T,
     index: Text<u64>,
+}
+
+impl<T: ToSchema> PartialSchema for Indexed<T> {
+    fn schema() -> RefOr<Schema> {
+        let index = described(schema::digits(), "The applied index at which this was so.");
+        beside::<T>([("index", index)])
+    }
+}
+
+impl<T: ToSchema> ToSchema for Indexed<T> {
+    fn name() -> Cow<'static, str> {
+        format!("Indexed{}", T::name()).into()
+    }
+
+    fn schemas(schemas: &mut Vec<(String, RefOr<Schema>)>) {
+        schemas.push((T::name().into_owned(), T::schema()));
+        T::schemas(schemas);
+    }
+}
+
+/// The members of `T` and some more.
+fn beside<T: ToSchema>(members: impl IntoIterator<Item = (&'static str, Object)>) -> RefOr<Schema> {
+    let more = members
+        .into_iter()
+        .fold(ObjectBuilder::new(), |more, (name, schema)| {
+            more.property(name, schema).required(name)
+        });
+    let all = AllOfBuilder::new()
+        .item(Ref::from_schema_name(T::name()))
+        .item(more);
+    Schema::AllOf(all.build()).into()
+}
+
+fn described(schema: Object, about: &str) -> Object {
+    ObjectBuilder::from(schema).description(Some(about)).build()
 }
 
 impl Answer {
@@ -117,6 +188,30 @@ pub(super) struct Created<T> {
     #[serde(flatten)]
     row: T,
     index: Text<u64>,
+}
+
+impl<T: ToSchema> PartialSchema for Created<T> {
+    fn schema() -> RefOr<Schema> {
+        let about = "`created` now, or `exists` with the same fields.";
+        let result = described(created_or_exists(), about);
+        let index = described(schema::digits(), "The log index of this write.");
+        beside::<T>([("result", result), ("index", index)])
+    }
+}
+
+impl<T: ToSchema> ToSchema for Created<T> {
+    fn name() -> Cow<'static, str> {
+        format!("Created{}", T::name()).into()
+    }
+
+    fn schemas(schemas: &mut Vec<(String, RefOr<Schema>)>) {
+        Indexed::<T>::schemas(schemas);
+    }
+}
+
+/// The two results of a create.
+pub(super) fn created_or_exists() -> Object {
+    schema::one_of(&["created", "exists"])
 }
 
 impl<T: Serialize> Created<T> {
@@ -163,9 +258,13 @@ impl<T: Display> Serialize for Text<T> {
 }
 
 /// The two sums of an account or a ledger.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub(super) struct Sums {
+    /// All that was debited.
+    #[schema(schema_with = schema::digits)]
     debits_posted: Text<u128>,
+    /// All that was credited.
+    #[schema(schema_with = schema::digits)]
     credits_posted: Text<u128>,
 }
 
@@ -176,34 +275,6 @@ impl From<Balance> for Sums {
             credits_posted: Text(balance.credits),
         }
     }
-}
-
-/// Nanoseconds since 1970 as RFC 3339 in UTC, such as `2026-01-31T09:08:07.000000123Z`.
-pub(super) fn rfc3339(time_ns: u64) -> String {
-    let (seconds, nanos) = (time_ns / 1_000_000_000, time_ns % 1_000_000_000);
-    let (days, second) = (seconds / 86_400, seconds % 86_400);
-    let (year, month, day) = civil(days);
-    let (hour, minute, second) = (second / 3600, second / 60 % 60, second % 60);
-    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{nanos:09}Z")
-}
-
-/// Year, month and day of a number of days since 1970 in the Gregorian calendar: years start in March so that the leap day is
-/// the last, and 400 years have 146,097 days.
-fn civil(days: u64) -> (u64, u64, u64) {
-    let shifted = days + 719_468;
-    let era = shifted / 146_097;
-    let day_of_era = shifted % 146_097;
-    let year_of_era =
-        (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let shifted_month = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * shifted_month + 2) / 5 + 1;
-    let month = if shifted_month < 10 {
-        shifted_month + 3
-    } else {
-        shifted_month - 9
-    };
-    (year_of_era + era * 400 + u64::from(month <= 2), month, day)
 }
 
 /// Minor units with a point, for people: `1250` at scale 2 is `12.50`.
@@ -223,40 +294,6 @@ pub(super) fn display(amount: u128, scale: u8) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn times_are_rfc3339() {
-        assert_eq!(rfc3339(0), "1970-01-01T00:00:00.000000000Z");
-        assert_eq!(
-            rfc3339(951_782_400_000_000_001),
-            "2000-02-29T00:00:00.000000001Z"
-        );
-        assert_eq!(
-            rfc3339(1_769_850_487_123_456_789),
-            "2026-01-31T09:08:07.123456789Z"
-        );
-        assert_eq!(
-            rfc3339(4_107_542_400_000_000_000),
-            "2100-03-01T00:00:00.000000000Z"
-        );
-        assert_eq!(rfc3339(u64::MAX), "2554-07-21T23:34:33.709551615Z");
-    }
-
-    #[test]
-    fn every_day_follows_the_one_before() {
-        let mut last = civil(0);
-        for day in 1..200_000 {
-            let next = civil(day);
-            let same_month = next == (last.0, last.1, last.2 + 1);
-            let next_month = next == (last.0, last.1 + 1, 1) && last.2 >= 28;
-            let next_year = next == (last.0 + 1, 1, 1) && (last.1, last.2) == (12, 31);
-            assert!(
-                same_month || next_month || next_year,
-                "{last:?} then {next:?}"
-            );
-            last = next;
-        }
-    }
 
     #[test]
     fn amounts_are_shown_with_their_point() {

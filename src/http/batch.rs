@@ -1,25 +1,65 @@
 //! Many transfers in one command: in order, each by itself or in linked chains.
 
-use axum::Router;
 use axum::extract::State;
 use axum::http::StatusCode;
-use axum::routing::post;
 use serde::Serialize;
+use serde_json::json;
+use utoipa::ToSchema;
+use utoipa::openapi::schema::{AdditionalProperties, Object, ObjectBuilder};
 
 use super::Shared;
 use super::answer::{Answer, Text};
 use super::call::Input;
+use super::doc::{Operation, schema};
 use super::error::{ApiError, Code, describe, too_many};
-use super::fields::Fields;
+use super::fields::{self, Fields};
 use super::json::read_list;
 use super::problems::{Place, Problems};
-use super::transfers::Draft;
+use super::routes::Routes;
+use super::transfers::{Draft, REFUSALS, example};
+use crate::machine::command::BATCH_LEN_MAX;
 use crate::machine::{Command, NewTransfer, Reply, TransferResult};
 
 const LIST: &str = "transfers";
 
-pub(super) fn router() -> Router<Shared> {
-    Router::new().route("/v1/transfers/batch", post(create))
+pub(super) fn routes() -> Routes {
+    let about = Operation::new(
+        "createTransfers",
+        "transfers",
+        "Post many transfers",
+        "In order, each by itself or in linked chains. Each has its own fate: a refusal is a result here, not a problem. The \
+         body may have 8 MiB.",
+    );
+    let mut linked = example("t2");
+    linked["linked"] = true.into();
+    let example = json!({ LIST: [linked, example("t3")] });
+    Routes::new().post(
+        "/v1/transfers/batch",
+        create,
+        about
+            .writes()
+            .takes(body(), example)
+            .answers::<Results<'_>>(200, "All were posted, now or before.")
+            .answers::<Results<'_>>(207, "Some were refused.")
+            .fails(&[Code::TooManyItems]),
+    )
+}
+
+fn body() -> Object {
+    let list = schema::list(fields::describe(Draft::read), 1, BATCH_LEN_MAX);
+    ObjectBuilder::new()
+        .property(LIST, list)
+        .required(LIST)
+        .additional_properties(Some(AdditionalProperties::FreeForm(false)))
+        .build()
+}
+
+fn refusals() -> Object {
+    schema::one_of(&REFUSALS.iter().map(|code| code.name()).collect::<Vec<_>>())
+}
+
+fn fates() -> Object {
+    schema::one_of(&["created", "exists", "refused"])
 }
 
 async fn create(State(app): State<Shared>, Input(call): Input) -> Result<Answer, ApiError> {
@@ -85,14 +125,18 @@ fn read(body: &[u8], max: usize) -> Result<Vec<Draft<'_>>, ApiError> {
     Ok(drafts)
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 struct Results<'a> {
+    /// The log index of this write.
+    #[schema(schema_with = schema::digits)]
     index: Text<u64>,
     summary: Summary,
+    /// In the order of the request.
     results: Vec<Fate<'a>>,
 }
 
-#[derive(Debug, Default, PartialEq, Eq, Serialize)]
+/// How many met which fate.
+#[derive(Debug, Default, PartialEq, Eq, Serialize, ToSchema)]
 struct Summary {
     created: usize,
     exists: usize,
@@ -100,17 +144,26 @@ struct Summary {
 }
 
 /// What became of one transfer.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 struct Fate<'a> {
+    #[schema(schema_with = schema::id)]
     id: &'a str,
+    #[schema(schema_with = fates)]
     result: &'static str,
+    /// Why it was refused.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(schema_with = refusals, required = false)]
     code: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     detail: Option<String>,
+    /// If it existed: the log index of its entry.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(schema_with = schema::digits, required = false)]
     created_index: Option<Text<u64>>,
+    /// If it was posted, now or before: its place in its entry.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(schema_with = schema::small, required = false)]
     seq: Option<u32>,
 }
 
@@ -171,7 +224,6 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::machine::command::BATCH_LEN_MAX;
     use crate::machine::{Position, Rejection};
 
     fn body(transfers: &Value) -> Vec<u8> {

@@ -1,7 +1,7 @@
 //! A request as handlers see it: head, body read whole, and its query, of which nothing is ever ignored.
 
 use std::borrow::Cow;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use axum::extract::FromRequestParts;
@@ -11,6 +11,7 @@ use bytes::Bytes;
 
 use super::error::{ApiError, Code};
 use super::limits::Limits;
+use super::metrics::Endpoint;
 use super::problems::{Place, Problems};
 use crate::machine::id;
 use crate::raft::ReadLevel;
@@ -26,7 +27,7 @@ pub(super) const FORWARDED_HEADER: &str = "quorate-forwarded";
 pub(super) const READ_PARAMS: &[&str] = &["consistency", "timeout"];
 
 /// Values of `consistency`, aliases included.
-const LEVELS: &[&str] = &[
+pub(super) const LEVELS: &[&str] = &[
     "leader",
     "linearizable",
     "lease",
@@ -52,6 +53,8 @@ pub(super) struct Call {
     pub(super) received: Instant,
     /// What bounds it.
     pub(super) limits: Arc<Limits>,
+    /// What counts it, once the router has found its endpoint.
+    pub(super) endpoint: OnceLock<Arc<Endpoint>>,
 }
 
 impl Call {
@@ -115,22 +118,27 @@ impl Call {
         None
     }
 
-    /// Read level: `consistency` of the query, else of the header, else `leader`.
+    /// Read level: `consistency` of the query, else of the header, else `leader`. A header that makes no sense is a problem even
+    /// where the parameter wins.
     pub(super) fn level(&self, params: &mut Params<'_>) -> ReadLevel {
-        let (text, place) = match params.get("consistency") {
-            Some(text) => (text, Place::Parameter("consistency".to_owned())),
-            None => match self.header(CONSISTENCY_HEADER, &mut params.problems) {
-                Some(text) => (Cow::Borrowed(text), Place::Header("Quorate-Consistency")),
-                None => return ReadLevel::Leader,
-            },
-        };
-        parse_level(&text).unwrap_or_else(|| {
-            let detail = format!("no consistency level is called {text:?}");
-            params
-                .problems
-                .add_allowed(place, Code::InvalidValue, detail, LEVELS);
-            ReadLevel::Leader
-        })
+        let mut level = None;
+        if let Some(text) = params.get("consistency") {
+            let place = Place::Parameter("consistency".to_owned());
+            level = checked_level(&text, place, &mut params.problems);
+        }
+        if let Some(text) = self.header(CONSISTENCY_HEADER, &mut params.problems) {
+            let place = Place::Header("Quorate-Consistency");
+            level = level.or(checked_level(text, place, &mut params.problems));
+        }
+        level.unwrap_or(ReadLevel::Leader)
+    }
+
+    /// The deadline of a request that acts and is no write of the replicated state.
+    pub(super) fn write_deadline(&self) -> Result<Instant, ApiError> {
+        let mut params = self.params(&["timeout"]);
+        let deadline = self.deadline(&mut params);
+        params.problems.finish()?;
+        Ok(deadline)
     }
 
     /// Refuses a body that is not declared as JSON. A missing declaration is refused too: browsers let any page send such a
@@ -284,6 +292,19 @@ impl<'a> Params<'a> {
         parsed
     }
 
+    /// A number up to 2^32 - 1, if given.
+    pub(super) fn number(&mut self, name: &str) -> Option<u32> {
+        let text = self.get(name)?;
+        let digits = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+        let parsed = text.parse().ok().filter(|_| digits);
+        if parsed.is_none() {
+            let detail = format!("{text:?} is not a number from 0 to {}", u32::MAX);
+            let place = Place::Parameter(name.to_owned());
+            self.problems.add(place, Code::InvalidValue, detail);
+        }
+        parsed
+    }
+
     /// An id, if given; one that cannot be an id is a problem.
     pub(super) fn id(&mut self, name: &str) -> Option<Cow<'a, str>> {
         let text = self.get(name)?;
@@ -331,6 +352,15 @@ fn decode(raw: &str, plus: Plus) -> Result<Cow<'_, str>, String> {
     String::from_utf8(out)
         .map(Cow::Owned)
         .map_err(|_| "is not UTF-8 once decoded".to_owned())
+}
+
+fn checked_level(text: &str, place: Place, problems: &mut Problems) -> Option<ReadLevel> {
+    let level = parse_level(text);
+    if level.is_none() {
+        let detail = format!("no consistency level is called {text:?}");
+        problems.add_allowed(place, Code::InvalidValue, detail, LEVELS);
+    }
+    level
 }
 
 fn parse_level(text: &str) -> Option<ReadLevel> {

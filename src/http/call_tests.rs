@@ -20,6 +20,7 @@ pub(in crate::http) fn call(
         request_id: "test".to_owned(),
         received: Instant::now(),
         limits: Arc::default(),
+        endpoint: OnceLock::new(),
     }
 }
 
@@ -41,6 +42,19 @@ fn unknown_and_duplicate_parameters_are_problems() {
         found,
         ["unknown_parameter", "duplicate_parameter", "invalid_value"]
     );
+}
+
+#[test]
+fn a_header_that_makes_no_sense_is_refused_though_the_parameter_wins() {
+    let of = |header: &str| {
+        let headers = [("quorate-consistency", header)];
+        let call = call(Method::GET, "/v1/x?consistency=lease", &headers, "");
+        let mut params = call.params(&["consistency"]);
+        let level = call.level(&mut params);
+        (level, codes(params.problems))
+    };
+    assert_eq!(of("follower"), (ReadLevel::Lease, Vec::new()));
+    assert_eq!(of("weak").1, ["invalid_value"]);
 }
 
 #[test]

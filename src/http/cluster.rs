@@ -3,62 +3,147 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use axum::Router;
 use axum::extract::State;
 use axum::http::StatusCode;
-use axum::routing::{get, post};
 use serde::Serialize;
+use serde_json::json;
+use utoipa::ToSchema;
+use utoipa::openapi::Object;
 
 use super::Shared;
 use super::answer::{Answer, Text};
 use super::call::Input;
+use super::doc::{Operation, schema};
 use super::edge::role_name;
 use super::error::{ApiError, Code, Problem};
+use super::fields::{Fields, describe};
 use super::json::read_object;
+use super::routes::Routes;
 use crate::client::authority;
 use crate::raft::{Initialized, Member, MemberStatus, Status};
 
-pub(super) fn router() -> Router<Shared> {
-    Router::new()
-        .route("/v1/cluster", get(show))
-        .route("/v1/cluster/init", post(init))
+pub(super) fn routes() -> Routes {
+    let show_about = Operation::new(
+        "getCluster",
+        "cluster",
+        "The cluster, as this node sees it",
+        "Always answered, whether or not there is a cluster. What only the leader knows is null elsewhere.",
+    );
+    let init_about = Operation::new(
+        "initCluster",
+        "cluster",
+        "Form a cluster",
+        "Once in the life of its nodes; again with the same members it does nothing. Its deadline is 60s if none is given.",
+    );
+    let member = |id: u32| {
+        json!({
+            "id": id, "peer_addr": format!("127.0.0.1:710{id}"), "client_url": format!("http://127.0.0.1:700{id}"),
+        })
+    };
+    let example = json!({ "members": [member(1), member(2), member(3)] });
+    Routes::new()
+        .get(
+            "/v1/cluster",
+            show,
+            show_about
+                .answers::<Cluster>(200, "What this node sees.")
+                .sends(&["Quorate-Index"]),
+        )
+        .post(
+            "/v1/cluster/init",
+            init,
+            init_about
+                .waits()
+                .takes(describe(read_members), example)
+                .answers::<Formed>(201, "It was formed.")
+                .answers::<Formed>(200, "It was formed before, of the same members.")
+                .sends(&["Quorate-Index"])
+                .fails(&[
+                    Code::AlreadyInitialized,
+                    Code::InvalidMembers,
+                    Code::PeerUnreachable,
+                    Code::PeerInOtherCluster,
+                    Code::CommitTimeout,
+                ]),
+        )
+}
+
+fn roles() -> Object {
+    schema::one_of(&["leader", "follower", "candidate", "learner", "stopped"])
+}
+
+fn member_roles() -> Object {
+    schema::one_of(&["voter", "learner"])
+}
+
+fn peer_addr() -> Object {
+    schema::pattern("^[^:/ ]+:[0-9]{1,5}$")
+}
+
+fn client_url() -> Object {
+    schema::pattern("^http://[A-Za-z0-9.-]+:[0-9]{1,5}$")
+}
+
+fn results() -> Object {
+    schema::one_of(&["formed", "exists"])
 }
 
 /// The cluster as this node sees it.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 struct Cluster {
+    /// Null until one is formed.
     cluster_id: Option<String>,
+    /// This node.
     node: u64,
+    /// Its part.
+    #[schema(schema_with = roles)]
     role: &'static str,
+    #[schema(schema_with = schema::digits)]
     term: Text<u64>,
     leader: Option<Leader>,
     members: Vec<MemberView>,
+    /// How many voters decide.
     quorum: usize,
+    #[schema(schema_with = schema::maybe_digits)]
     last_log_index: Option<Text<u64>>,
+    #[schema(schema_with = schema::maybe_digits)]
     commit_index: Option<Text<u64>>,
+    #[schema(schema_with = schema::maybe_digits)]
     applied_index: Option<Text<u64>>,
+    /// On the leader: milliseconds since a majority last acknowledged it.
     quorum_ack_ms: Option<u64>,
+    /// Milliseconds since a leader was last heard of; 0 on the leader.
     last_contact_ms: Option<u64>,
+    /// Whether everything that was committed before the start is applied.
     recovered: bool,
+    /// Why the node cannot go on.
     fault: Option<String>,
+    /// The applied index.
+    #[schema(schema_with = schema::digits)]
     index: Text<u64>,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 struct Leader {
     id: u64,
     client_url: String,
 }
 
 /// A member; how far it is only the leader knows.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 struct MemberView {
     id: u64,
+    #[schema(schema_with = member_roles)]
     role: &'static str,
     peer_addr: String,
     client_url: String,
+    /// The last entry known to be on its disk.
+    #[schema(schema_with = schema::maybe_digits)]
     matched_index: Option<Text<u64>>,
+    /// How many entries it lacks.
+    #[schema(schema_with = schema::maybe_digits)]
     lag_entries: Option<Text<u64>>,
+    /// Milliseconds since it last acknowledged anything.
     last_ack_ms: Option<u64>,
 }
 
@@ -152,40 +237,44 @@ async fn init(State(app): State<Shared>, Input(call): Input) -> Result<Answer, A
     Ok(Answer::json(&body).status(status).index(index))
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 struct Formed {
+    /// `formed` now, or `exists`.
+    #[schema(schema_with = results)]
     result: &'static str,
     #[serde(flatten)]
     cluster: Cluster,
 }
 
 fn members(body: &[u8]) -> Result<BTreeMap<u64, Member>, ApiError> {
-    let listed = read_object(body, |fields| {
-        let listed = fields.objects("members", |fields| {
-            let id = fields.integer("id", u64::from(u32::MAX));
-            let peer_addr = fields.text("peer_addr", "host:port", is_address);
-            let client_url = fields.text("client_url", "http://host:port", |url| {
-                url.starts_with("http://") && authority(url).is_ok()
-            });
-            fields.done(&["id", "peer_addr", "client_url"]);
-            let (peer_addr, client_url) = (peer_addr.into_owned(), client_url.into_owned());
-            (
-                id,
-                Member {
-                    peer_addr,
-                    client_url,
-                },
-            )
-        });
-        fields.done(&["members"]);
-        listed
-    })?;
+    let listed = read_object(body, read_members)?;
     let count = listed.len();
     let members: BTreeMap<_, _> = listed.into_iter().collect();
     if members.len() < count {
         return Err(Problem::new(Code::InvalidMembers, "two members have the same id").into());
     }
     Ok(members)
+}
+
+fn read_members(fields: &mut Fields<'_, '_>) -> Vec<(u64, Member)> {
+    let listed = fields.objects("members", |fields| {
+        let id = fields.integer("id", u32::MAX);
+        let peer_addr = fields.text("peer_addr", "host:port", peer_addr, is_address);
+        let client_url = fields.text("client_url", "http://host:port", client_url, |url| {
+            url.starts_with("http://") && authority(url).is_ok()
+        });
+        fields.done(&["id", "peer_addr", "client_url"]);
+        let (peer_addr, client_url) = (peer_addr.into_owned(), client_url.into_owned());
+        (
+            u64::from(id),
+            Member {
+                peer_addr,
+                client_url,
+            },
+        )
+    });
+    fields.done(&["members"]);
+    listed
 }
 
 fn is_address(text: &str) -> bool {

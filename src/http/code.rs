@@ -39,7 +39,6 @@ macro_rules! codes {
 
         impl Code {
             /// Every code.
-            #[cfg(test)]
             pub(in crate::http) const ALL: &'static [Code] = &[$(Code::$variant),+];
 
             fn row(self) -> Row {
@@ -73,10 +72,13 @@ codes! {
     TransferNotFound "transfer_not_found" NOT_FOUND false "There is no such transfer";
     KeyNotFound "key_not_found" NOT_FOUND false "There is no such key";
     MethodNotAllowed "method_not_allowed" METHOD_NOT_ALLOWED false "The path does not take this method";
+    NotAcceptable "not_acceptable" NOT_ACCEPTABLE false "The answer cannot be made in a media type that is accepted";
     RequestTimeout "request_timeout" REQUEST_TIMEOUT true "The request did not arrive in time";
     ExistsWithDifferentFields "exists_with_different_fields" CONFLICT false "The id is taken by something else";
     AlreadyInitialized "already_initialized" CONFLICT false "This node belongs to a cluster already";
+    NoHeir "no_heir" CONFLICT true "No other voter can take over now";
     PreconditionFailed "precondition_failed" PRECONDITION_FAILED false "The condition of the write does not hold";
+    IndexNotReached "index_not_reached" PRECONDITION_FAILED true "This node has not applied that much yet";
     BodyTooLarge "body_too_large" PAYLOAD_TOO_LARGE false "The body is too large";
     TooManyItems "too_many_items" PAYLOAD_TOO_LARGE false "The body has too many items";
     UriTooLong "uri_too_long" URI_TOO_LONG false "The path and query are too long";
@@ -99,6 +101,8 @@ codes! {
     IdempotencyKeyReused "idempotency_key_reused" UNPROCESSABLE_ENTITY false "The idempotency key was used for another request";
     IdempotencyKeyNotFound "idempotency_key_not_found" NOT_FOUND false "Nothing is held under this idempotency key";
     IdempotencyKeysFull "idempotency_keys_full" TOO_MANY_REQUESTS true "As many idempotency keys as may be are held";
+    MemberNotFound "member_not_found" UNPROCESSABLE_ENTITY false "The node is no member of the cluster";
+    NotAVoter "not_a_voter" UNPROCESSABLE_ENTITY false "The member has no vote";
     Overloaded "overloaded" TOO_MANY_REQUESTS true "Too much is waiting";
     Internal "internal" INTERNAL_SERVER_ERROR true "The node failed";
     NoLeader "no_leader" SERVICE_UNAVAILABLE true "No leader is known";

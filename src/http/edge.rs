@@ -1,8 +1,8 @@
 //! Around every handler: the body is read, the request gets an id, the answer its common headers, an error its body; and a
 //! request that only the leader can serve goes there.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 use axum::body::Body;
@@ -23,7 +23,7 @@ use super::error::{ApiError, Code, Frame, Problem, check_routed};
 use super::forward::{Forwarder, deadline};
 use super::limits::{Bound, Memory};
 use super::listener::{Phase, Refused};
-use super::{App, body, router};
+use super::{App, Served, Shared, body, routes};
 use crate::raft::{Role, Standing};
 
 /// Answers from this size on, in bytes, are counted until they are sent.
@@ -47,7 +47,7 @@ pub(super) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id"
 /// The client API as one service; clones share it.
 #[derive(Clone)]
 pub struct Edge {
-    app: Arc<App>,
+    app: Shared,
     router: Router,
     forwarder: Arc<Forwarder>,
     ids: Arc<RequestIds>,
@@ -58,9 +58,11 @@ pub struct Edge {
 impl Edge {
     /// The API over `app`.
     pub fn new(app: App) -> Edge {
-        let app = Arc::new(app);
+        let routes = routes();
+        let meter = routes.meter();
+        let app = Arc::new(Served { app, meter });
         Edge {
-            router: router(app.clone()),
+            router: routes.into_router().with_state(app.clone()),
             forwarder: Arc::default(),
             ids: Arc::new(RequestIds::new()),
             bodies: Memory::new(app.limits.bodies_bytes_max),
@@ -85,7 +87,9 @@ impl Edge {
             body: Bytes::new(),
             received,
             limits: self.app.limits.clone(),
+            endpoint: OnceLock::new(),
         };
+        let _in_flight = self.app.meter.begin();
         let limits = &self.app.limits;
         let bound = limits.body(call.uri.path());
         if let Err(refused) = self.admit(&call, bound, body.size_hint().lower()) {
@@ -224,6 +228,7 @@ impl Edge {
             body: Bytes::new(),
             received: Instant::now(),
             limits: self.app.limits.clone(),
+            endpoint: OnceLock::new(),
         };
         let mut response = self.finish(&call, Err(problem.into()));
         let headers = response.headers_mut();
@@ -269,6 +274,9 @@ impl Edge {
                 raft: raft_json(&standing, self.app.raft.view().index()),
             })
         });
+        let took = call.received.elapsed();
+        let endpoint = call.endpoint.get().map(AsRef::as_ref);
+        self.app.meter.count(endpoint, response.status(), took);
         let applied = self.app.raft.view().index();
         let headers = response.headers_mut();
         add_standing(headers, &standing, applied);

@@ -8,11 +8,12 @@ use axum::http::{HeaderName, HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::{Map, Value, json};
 
-use super::answer::{Answer, INDEX, REPLAYED, rfc3339};
+use super::answer::{Answer, INDEX, REPLAYED};
 pub(super) use super::code::{Code, Outcome};
 use super::problems::Invalid;
+use super::time::rfc3339;
 use crate::machine::{Fault, Rejection, Reply, TransferResult, once, reply::fields};
-use crate::raft::{InitError, Member, ReadError, WriteError, Written};
+use crate::raft::{InitError, Member, ReadError, TransferError, WriteError, Written};
 
 /// A problem before it is rendered.
 #[derive(Clone, Debug)]
@@ -204,18 +205,28 @@ pub(super) fn check_routed(
             format!("there is nothing at {path}"),
         )),
         StatusCode::METHOD_NOT_ALLOWED => {
-            let allow = response.headers_mut().remove(header::ALLOW);
-            let mut problem = Problem::new(
-                Code::MethodNotAllowed,
-                format!("{method} is not for {path}"),
-            );
-            problem
-                .headers
-                .extend(allow.map(|methods| (header::ALLOW, methods)));
-            Err(problem.into())
+            let allow = allowed(response.headers_mut().remove(header::ALLOW));
+            if method == Method::OPTIONS {
+                let mut answer = StatusCode::NO_CONTENT.into_response();
+                answer.headers_mut().insert(header::ALLOW, allow);
+                return Ok(answer);
+            }
+            let detail = format!("{method} is not for {path}");
+            Err(Problem::new(Code::MethodNotAllowed, detail)
+                .header(header::ALLOW, allow)
+                .into())
         }
         _ => Ok(response),
     }
+}
+
+/// The methods of a path: those the router found, and the question which there are.
+fn allowed(found: Option<HeaderValue>) -> HeaderValue {
+    let found = found.as_ref().and_then(|methods| methods.to_str().ok());
+    let methods = found.map(|methods| format!("{methods},OPTIONS"));
+    methods
+        .and_then(|methods| HeaderValue::from_str(&methods).ok())
+        .unwrap_or(HeaderValue::from_static("OPTIONS"))
 }
 
 /// Makes the answer of a probe say no.
@@ -268,6 +279,21 @@ impl From<InitError> for ApiError {
             InitError::Failed(_) => Code::Internal,
         };
         ApiError::new(code, error.to_string())
+    }
+}
+
+impl From<TransferError> for ApiError {
+    fn from(error: TransferError) -> ApiError {
+        let detail = error.to_string();
+        let code = match error {
+            TransferError::NotLeader(leader) => return ApiError::NotLeader(leader),
+            TransferError::NoSuchMember(_) => Code::MemberNotFound,
+            TransferError::NoVoter(_) => Code::NotAVoter,
+            TransferError::NoHeir(_) => Code::NoHeir,
+            TransferError::NotReady(_) => Code::NotReady,
+            TransferError::Unknown(_) => Code::CommitTimeout,
+        };
+        ApiError::new(code, detail)
     }
 }
 

@@ -1,8 +1,15 @@
 //! The fields of a JSON object, taken out one by one; what is wrong with them is noted, not returned.
+//!
+//! The same readers describe the body: run by [`describe`], they note on a [`Sheet`] which fields they would take.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
+use utoipa::openapi::schema::{
+    AdditionalProperties, ArrayBuilder, Object, ObjectBuilder, OneOfBuilder, Schema, Type,
+};
+
+use super::doc::schema;
 use super::error::Code;
 use super::json::{Pairs, Value};
 use super::problems::{Place, Problems};
@@ -11,6 +18,8 @@ use crate::machine::id;
 
 /// Largest integer that every JSON reader keeps exact.
 const EXACT_MAX: u64 = (1 << 53) - 1;
+/// Digits of 2^128 - 1.
+const AMOUNT_LEN_MAX: usize = 39;
 /// Characters of a bad text that are shown to the caller.
 const SHOWN_MAX: usize = 160;
 /// Most pairs of metadata.
@@ -26,6 +35,29 @@ pub(super) struct Fields<'v, 'a> {
     place: Option<usize>,
     pairs: &'v mut Pairs<'a>,
     problems: &'v mut Problems,
+    sheet: Option<&'v mut Sheet>,
+}
+
+/// What an object may hold, in the order its reader asks: names, whether they are needed, what their values may be.
+#[derive(Default)]
+struct Sheet(Vec<(String, bool, Schema)>);
+
+/// The schema of the object that `read` reads.
+pub(super) fn describe<'a, T>(read: impl FnOnce(&mut Fields<'_, 'a>) -> T) -> Object {
+    let (mut pairs, mut problems, mut sheet) =
+        (Pairs::new(), Problems::default(), Sheet::default());
+    let mut fields = Fields::new("", None, &mut pairs, &mut problems);
+    fields.sheet = Some(&mut sheet);
+    read(&mut fields);
+    let mut object =
+        ObjectBuilder::new().additional_properties(Some(AdditionalProperties::FreeForm(false)));
+    for (name, needed, schema) in sheet.0 {
+        if needed {
+            object = object.required(&name);
+        }
+        object = object.property(name, schema);
+    }
+    object.build()
 }
 
 impl<'v, 'a> Fields<'v, 'a> {
@@ -41,6 +73,14 @@ impl<'v, 'a> Fields<'v, 'a> {
             place,
             pairs,
             problems,
+            sheet: None,
+        }
+    }
+
+    /// Notes a field on the sheet, if this run is to describe the object.
+    fn note(&mut self, name: &str, needed: bool, schema: impl FnOnce() -> Schema) {
+        if let Some(sheet) = &mut self.sheet {
+            sheet.0.push((name.to_owned(), needed, schema()));
         }
     }
 
@@ -80,13 +120,15 @@ impl<'v, 'a> Fields<'v, 'a> {
         );
     }
 
-    /// A string that must be there and be `good`; `wanted` says what that is.
+    /// A string that must be there and be `good`; `wanted` says what that is, `schema` as exactly as a schema can.
     pub(super) fn text(
         &mut self,
         name: &str,
         wanted: &str,
+        schema: fn() -> Object,
         good: impl Fn(&str) -> bool,
     ) -> Cow<'a, str> {
+        self.note(name, true, || schema().into());
         match self.take_needed(name) {
             Some(Value::Text(text)) => {
                 if !good(&text) {
@@ -108,6 +150,7 @@ impl<'v, 'a> Fields<'v, 'a> {
         self.text(
             name,
             "an id such as [A-Za-z0-9][A-Za-z0-9:_.@-]{0,127}",
+            schema::id,
             id::is_valid,
         )
     }
@@ -115,10 +158,12 @@ impl<'v, 'a> Fields<'v, 'a> {
     /// Minor units: a string of digits, or an integer that JSON keeps exact. Whether zero will do is the ledger's decision.
     pub(super) fn amount(&mut self, name: &str) -> u128 {
         const WANTED: &str = "a string of digits up to 2^128 - 1, or an integer up to 2^53 - 1";
+        self.note(name, true, amount_schema);
         match self.take_needed(name) {
             Some(Value::Uint(value)) if value <= EXACT_MAX => u128::from(value),
             Some(Value::Text(text))
-                if !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit()) =>
+                if (1..=AMOUNT_LEN_MAX).contains(&text.len())
+                    && text.bytes().all(|b| b.is_ascii_digit()) =>
             {
                 text.parse().unwrap_or_else(|_| {
                     self.wrong(name, format!("{name:?} is above 2^128 - 1"));
@@ -148,25 +193,35 @@ impl<'v, 'a> Fields<'v, 'a> {
     }
 
     /// An integer from 0 to `max` that must be there.
-    pub(super) fn integer(&mut self, name: &str, max: u64) -> u64 {
+    pub(super) fn integer(&mut self, name: &str, max: u32) -> u32 {
+        self.note(name, true, || integer_schema(max));
         match self.take_needed(name) {
             Some(value) => self.checked_integer(name, max, &value),
             None => 0,
         }
     }
 
-    /// An integer from 0 to 2^32 - 1, 0 if absent.
-    pub(super) fn code(&mut self, name: &str) -> u32 {
-        let value = match self.take(name) {
-            Some(value) => self.checked_integer(name, u64::from(u32::MAX), &value),
-            None => 0,
-        };
-        u32::try_from(value).expect("bounded above")
+    /// A number of a node, nothing if absent.
+    pub(super) fn node(&mut self, name: &str) -> Option<u64> {
+        self.note(name, false, || integer_schema(u32::MAX));
+        let value = self.take(name)?;
+        Some(self.checked_integer(name, u32::MAX, &value).into())
     }
 
-    fn checked_integer(&mut self, name: &str, max: u64, value: &Value<'_>) -> u64 {
+    /// An integer from 0 to 2^32 - 1, 0 if absent.
+    pub(super) fn code(&mut self, name: &str) -> u32 {
+        self.note(name, false, || integer_schema(u32::MAX));
+        match self.take(name) {
+            Some(value) => self.checked_integer(name, u32::MAX, &value),
+            None => 0,
+        }
+    }
+
+    fn checked_integer(&mut self, name: &str, max: u32, value: &Value<'_>) -> u32 {
         match value {
-            Value::Uint(value) if *value <= max => *value,
+            Value::Uint(value) if *value <= u64::from(max) => {
+                u32::try_from(*value).expect("bounded above")
+            }
             Value::Uint(_) => {
                 self.wrong(name, format!("{name:?} is above {max}"));
                 0
@@ -180,6 +235,7 @@ impl<'v, 'a> Fields<'v, 'a> {
 
     /// A boolean, false if absent.
     pub(super) fn flag(&mut self, name: &str) -> bool {
+        self.note(name, false, || schema::flag().into());
         match self.take(name) {
             None => false,
             Some(Value::Bool(value)) => value,
@@ -196,6 +252,11 @@ impl<'v, 'a> Fields<'v, 'a> {
         name: &str,
         read: impl FnOnce(&mut Fields<'_, 'a>) -> T,
     ) -> T {
+        if self.sheet.is_some() {
+            let described = describe(read);
+            self.note(name, false, || described.into());
+            return T::default();
+        }
         match self.take(name) {
             None => T::default(),
             Some(Value::Object(mut pairs)) => {
@@ -217,6 +278,11 @@ impl<'v, 'a> Fields<'v, 'a> {
         name: &str,
         mut read: impl FnMut(&mut Fields<'_, 'a>) -> T,
     ) -> Vec<T> {
+        if self.sheet.is_some() {
+            let list = ArrayBuilder::new().items(describe(read));
+            self.note(name, true, || list.build().into());
+            return Vec::new();
+        }
         let items = match self.take_needed(name) {
             None => return Vec::new(),
             Some(Value::List(items)) => items,
@@ -249,6 +315,7 @@ impl<'v, 'a> Fields<'v, 'a> {
 
     /// Metadata: an object of strings, made canonical (sorted, no spaces); empty if absent or without pairs.
     pub(super) fn metadata(&mut self, name: &str) -> Cow<'a, str> {
+        self.note(name, false, metadata_schema);
         let pairs = match self.take(name) {
             None => return Cow::Borrowed(""),
             Some(Value::Object(pairs)) => pairs,
@@ -327,6 +394,31 @@ impl<'v, 'a> Fields<'v, 'a> {
             }
         }
     }
+}
+
+fn amount_schema() -> Schema {
+    let exact = usize::try_from(EXACT_MAX).unwrap_or(usize::MAX);
+    let either = OneOfBuilder::new()
+        .item(schema::amount())
+        .item(schema::integer(0, exact));
+    Schema::OneOf(either.build())
+}
+
+fn integer_schema(max: u32) -> Schema {
+    schema::integer(0, max as usize).into()
+}
+
+fn metadata_schema() -> Schema {
+    let text = |min, max| {
+        let text = ObjectBuilder::new().schema_type(Type::String);
+        text.min_length(Some(min)).max_length(Some(max)).build()
+    };
+    ObjectBuilder::new()
+        .property_names(Some(text(1, METADATA_KEY_LEN_MAX)))
+        .additional_properties(Some(Schema::from(text(0, METADATA_VALUE_LEN_MAX))))
+        .max_properties(Some(METADATA_PAIRS_MAX))
+        .build()
+        .into()
 }
 
 #[cfg(test)]

@@ -11,18 +11,21 @@
 
 use std::time::Instant;
 
-use axum::Router;
 use axum::extract::State;
-use axum::routing::get;
 use serde::Serialize;
 use serde_json::{Value, json};
+use utoipa::ToSchema;
+use utoipa::openapi::schema::Object;
 
 use super::Shared;
-use super::answer::{Answer, Text, created_status, rfc3339};
+use super::answer::{Answer, Text, created_status};
 use super::blocking;
 use super::call::{Call, Input, Params, READ_PARAMS};
+use super::doc::{Operation, schema};
 use super::error::{ApiError, Code, describe};
 use super::problems::{Place, Problems};
+use super::routes::Routes;
+use super::time::rfc3339;
 use crate::machine::once::{KEY_LEN_MAX, RETENTION_NS, fingerprint, is_key};
 use crate::machine::{Command, Once, Rejection, Reply, TransferResult};
 use crate::raft::StoredAnswer;
@@ -31,8 +34,26 @@ use crate::raft::StoredAnswer;
 const HEADER: &str = "Idempotency-Key";
 const KEYS: &str = "/v1/idempotency/";
 
-pub(super) fn router() -> Router<Shared> {
-    Router::new().route("/v1/idempotency/{*key}", get(show))
+pub(super) fn routes() -> Routes {
+    let about = Operation::new(
+        "getIdempotencyKey",
+        "idempotency",
+        "What is held under an idempotency key",
+        "Whether the write that was sent under the key was done, when, and what came of it.",
+    );
+    Routes::new().get(
+        "/v1/idempotency/{*key}",
+        show,
+        about
+            .reads()
+            .path(
+                "key",
+                "The key, percent-encoded.",
+                schema::idempotency_key(),
+            )
+            .answers::<Held>(200, "What is held.")
+            .fails(&[Code::IdempotencyKeyNotFound]),
+    )
 }
 
 /// How a write is to be done.
@@ -100,19 +121,29 @@ impl Call {
 }
 
 /// What is held under a key.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 struct Held {
+    #[schema(schema_with = schema::idempotency_key)]
     key: String,
     /// Log index of the write.
+    #[schema(schema_with = schema::digits)]
     written_index: Text<u64>,
     /// Its log time.
+    #[schema(schema_with = schema::time)]
     written_at: String,
     /// Until then the key is certainly held, in log time.
+    #[schema(schema_with = schema::time)]
     held_until: String,
     /// Of the request, in hexadecimal digits.
+    #[schema(schema_with = fingerprints)]
     fingerprint: String,
-    /// What the machine answered.
+    /// What the machine answered: `result` names it, the rest depends on it.
+    #[schema(value_type = Object)]
     result: Value,
+}
+
+fn fingerprints() -> Object {
+    schema::pattern("^([0-9a-f]{2})+$")
 }
 
 async fn show(State(app): State<Shared>, Input(call): Input) -> Result<Answer, ApiError> {

@@ -1,14 +1,20 @@
 //! The key-value store: values as bytes, conditional writes, lists by prefix.
 
-use axum::Router;
+mod about;
+
+pub(super) use about::routes;
+
 use axum::extract::State;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
-use axum::routing::get;
 use bytes::Bytes;
 use serde::Serialize;
+use utoipa::ToSchema;
+use utoipa::openapi::Object;
 
+use super::accept::{self, BYTES, JSON};
 use super::answer::{Answer, Text};
 use super::call::{Call, Input, READ_PARAMS};
+use super::doc::schema;
 use super::error::{ApiError, Code};
 use super::idempotency::Terms;
 use super::page::{LIST_PARAMS, Range};
@@ -19,23 +25,30 @@ use crate::machine::{Command, Expect, Reply};
 use crate::raft::KvRow;
 
 const KV: &str = "/v1/kv/";
+/// What a value can be answered as.
+const MADE: &[&str] = &[BYTES, JSON];
 const VERSION: HeaderName = HeaderName::from_static("kv-version");
 const CREATE_INDEX: HeaderName = HeaderName::from_static("kv-create-index");
 
-pub(super) fn router() -> Router<Shared> {
-    Router::new()
-        .route("/v1/kv", get(list))
-        .route("/v1/kv/{*key}", get(show).put(put).delete(delete))
+fn encodings() -> Object {
+    schema::one_of(&["utf8", "base64"])
 }
 
 /// A key with its value as JSON: text as it is if it is UTF-8, else base64.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 struct Record {
+    #[schema(schema_with = schema::key)]
     key: String,
     value: String,
+    /// How `value` is to be read.
+    #[schema(schema_with = encodings)]
     encoding: &'static str,
+    #[schema(schema_with = schema::mod_index)]
     create_index: String,
+    #[schema(schema_with = schema::mod_index)]
     mod_index: String,
+    /// How often it was written since it was created.
+    #[schema(schema_with = schema::digits)]
     version: Text<u64>,
 }
 
@@ -125,7 +138,7 @@ async fn show(State(app): State<Shared>, Input(call): Input) -> Result<Answer, A
     };
     let answer = if unchanged {
         Answer::bytes("application/octet-stream", Bytes::new()).status(StatusCode::NOT_MODIFIED)
-    } else if wants_json(&call.headers) {
+    } else if accept::choose(&call.headers, MADE)? == JSON {
         Answer::at(found.index, Record::from(row))
     } else {
         Answer::bytes("application/octet-stream", row.value)
@@ -135,17 +148,6 @@ async fn show(State(app): State<Shared>, Input(call): Input) -> Result<Answer, A
         .header(header::ETAG, tag)
         .header(VERSION, version.into())
         .header(CREATE_INDEX, created))
-}
-
-fn wants_json(headers: &HeaderMap) -> bool {
-    let accept = headers
-        .get(header::ACCEPT)
-        .and_then(|value| value.to_str().ok())
-        .unwrap_or("");
-    let mut kinds = accept
-        .split(',')
-        .map(|kind| kind.split(';').next().unwrap_or("").trim());
-    kinds.any(|kind| kind.eq_ignore_ascii_case("application/json"))
 }
 
 async fn list(State(app): State<Shared>, Input(call): Input) -> Result<Answer, ApiError> {
@@ -173,15 +175,20 @@ async fn list(State(app): State<Shared>, Input(call): Input) -> Result<Answer, A
     .await?;
     let end = |row: &KvRow| row.key.clone();
     let page = range.partial(found.index, found.value, has_more, end, Record::from);
-    Ok(Answer::json(&page).read(found.index, level, &permit))
+    Ok(Answer::page(&call, &page).read(found.index, level, &permit))
 }
 
 /// The body of a write.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 struct Put {
+    /// The log index of this write.
+    #[schema(schema_with = schema::digits)]
     index: Text<u64>,
+    #[schema(schema_with = schema::mod_index)]
     mod_index: String,
+    #[schema(schema_with = schema::mod_index)]
     create_index: String,
+    #[schema(schema_with = schema::digits)]
     version: Text<u64>,
 }
 
@@ -227,10 +234,15 @@ async fn put(State(app): State<Shared>, Input(call): Input) -> Result<Answer, Ap
 }
 
 /// The body of a removal.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 struct Deleted {
+    #[schema(schema_with = schema::small)]
     deleted: u32,
+    /// The modification index it had.
+    #[schema(schema_with = schema::mod_index)]
     was: String,
+    /// The log index of this write.
+    #[schema(schema_with = schema::digits)]
     index: Text<u64>,
 }
 

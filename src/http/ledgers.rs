@@ -1,15 +1,21 @@
 //! Ledgers: sets of accounts in one asset.
 
-use axum::Router;
-use axum::extract::State;
-use axum::routing::{get, post};
-use serde::Serialize;
+use std::borrow::Cow;
 
-use super::answer::{Answer, Created, Sums, Text, rfc3339};
+use axum::extract::State;
+use serde::Serialize;
+use serde_json::json;
+use utoipa::ToSchema;
+
+use super::answer::{Answer, Created, Indexed, Sums, Text};
 use super::call::{Input, READ_PARAMS};
+use super::doc::{Operation, schema};
 use super::error::{ApiError, Code};
+use super::fields::{Fields, describe};
 use super::json::read_object;
-use super::page::{LIST_PARAMS, Range};
+use super::page::{LIST_PARAMS, Page, Range};
+use super::routes::Routes;
+use super::time::rfc3339;
 use super::{Shared, blocking};
 use crate::machine::command::{ASSET_LEN_MAX, SCALE_MAX};
 use crate::machine::{Command, NewLedger, Reply};
@@ -17,21 +23,75 @@ use crate::raft::{LedgerRow, TrialBalance};
 
 const LEDGERS: &str = "/v1/ledgers/";
 
-pub(super) fn router() -> Router<Shared> {
-    Router::new()
-        .route("/v1/ledgers", post(create).get(list))
-        .route("/v1/ledgers/{id}", get(show))
-        .route("/v1/ledgers/{id}/trial-balance", get(trial_balance))
+pub(super) fn routes() -> Routes {
+    let about = |id, summary, description| Operation::new(id, "ledgers", summary, description);
+    let create_about = about(
+        "createLedger",
+        "Create a ledger",
+        "A ledger is a set of accounts in one asset. The id makes it safe to send this twice.",
+    );
+    let list_about = about("listLedgers", "List ledgers", "In order of their ids.");
+    let show_about = about("getLedger", "One ledger", "With its totals.");
+    let trial_about = about(
+        "getTrialBalance",
+        "The proof that a ledger balances",
+        "Its totals as they are kept, and added up over its accounts for this answer, all of one moment.",
+    );
+    let example = json!({ "id": "usd", "asset": "USD", "scale": 2 });
+    Routes::new()
+        .post(
+            "/v1/ledgers",
+            create,
+            create_about
+                .writes()
+                .takes(describe(new_ledger), example)
+                .answers::<Created<Ledger>>(201, "It was created.")
+                .answers::<Created<Ledger>>(200, "It exists, with the same fields.")
+                .sends(&["Location"])
+                .fails(&[Code::ExistsWithDifferentFields]),
+        )
+        .get(
+            "/v1/ledgers",
+            list,
+            list_about
+                .reads()
+                .pages()
+                .answers::<Page<Ledger>>(200, "A page of ledgers."),
+        )
+        .get(
+            "/v1/ledgers/{id}",
+            show,
+            one(show_about).answers::<Indexed<Ledger>>(200, "The ledger."),
+        )
+        .get(
+            "/v1/ledgers/{id}/trial-balance",
+            trial_balance,
+            one(trial_about).answers::<Indexed<Trial>>(200, "Its sums."),
+        )
+}
+
+/// A read of one ledger.
+fn one(operation: Operation) -> Operation {
+    operation
+        .reads()
+        .path("id", "The ledger.", schema::id())
+        .fails(&[Code::LedgerNotFound])
 }
 
 /// A ledger as clients see it.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 struct Ledger {
+    #[schema(schema_with = schema::id)]
     id: String,
+    #[schema(schema_with = schema::asset)]
     asset: String,
+    /// Decimal places of the minor unit.
+    #[schema(maximum = 38)]
     scale: u8,
     totals: Sums,
+    #[schema(schema_with = schema::time)]
     created_at: String,
+    #[schema(schema_with = schema::digits)]
     created_index: Text<u64>,
 }
 
@@ -51,17 +111,7 @@ impl From<LedgerRow> for Ledger {
 async fn create(State(app): State<Shared>, Input(call): Input) -> Result<Answer, ApiError> {
     call.expect_json()?;
     let terms = call.terms("POST /v1/ledgers")?;
-    let (id, asset, scale) = read_object(&call.body, |fields| {
-        let id = fields.id("id");
-        let asset = fields.text("asset", "1 to 16 of [A-Za-z0-9._-]", is_asset);
-        let scale = fields.integer("scale", u64::from(SCALE_MAX));
-        fields.done(&["id", "asset", "scale"]);
-        (
-            id,
-            asset,
-            u8::try_from(scale).expect("bounded by SCALE_MAX"),
-        )
-    })?;
+    let (id, asset, scale) = read_object(&call.body, new_ledger)?;
     let command = Command::CreateLedger(NewLedger {
         id: &id,
         asset: &asset,
@@ -90,6 +140,17 @@ async fn create(State(app): State<Shared>, Input(call): Input) -> Result<Answer,
     }
 }
 
+/// Id, asset and scale.
+fn new_ledger<'a>(fields: &mut Fields<'_, 'a>) -> (Cow<'a, str>, Cow<'a, str>, u8) {
+    let id = fields.id("id");
+    let wanted = "1 to 16 of [A-Za-z0-9._-]";
+    let asset = fields.text("asset", wanted, schema::asset, is_asset);
+    let scale = fields.integer("scale", u32::from(SCALE_MAX));
+    fields.done(&["id", "asset", "scale"]);
+    let scale = u8::try_from(scale).expect("bounded by SCALE_MAX");
+    (id, asset, scale)
+}
+
 fn is_asset(asset: &str) -> bool {
     (1..=ASSET_LEN_MAX).contains(&asset.len())
         && asset
@@ -106,7 +167,7 @@ async fn list(State(app): State<Shared>, Input(call): Input) -> Result<Answer, A
     let (view, after, limit) = (app.raft.view(), range.after.clone(), range.limit + 1);
     let rows = blocking(move || view.ledgers(after.as_deref(), limit)).await?;
     let page = range.page(rows.index, rows.value, |row| row.id.clone(), Ledger::from);
-    Ok(Answer::json(&page).read(rows.index, level, &permit))
+    Ok(Answer::page(&call, &page).read(rows.index, level, &permit))
 }
 
 async fn show(State(app): State<Shared>, Input(call): Input) -> Result<Answer, ApiError> {
@@ -123,14 +184,20 @@ async fn show(State(app): State<Shared>, Input(call): Input) -> Result<Answer, A
 }
 
 /// The proof that a ledger balances: its totals as the machine keeps them, and added up over its accounts.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 struct Trial {
+    #[schema(schema_with = schema::id)]
     ledger: String,
+    #[schema(schema_with = schema::asset)]
     asset: String,
+    #[schema(maximum = 38)]
     scale: u8,
+    /// How many accounts were added up.
+    #[schema(schema_with = schema::digits)]
     accounts: Text<u64>,
     totals: Sums,
     summed: Sums,
+    /// Whether all four sums say that debits equal credits.
     balanced: bool,
 }
 

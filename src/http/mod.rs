@@ -8,25 +8,33 @@
 //! | GET `/v1/ledgers/{id}` | one ledger with its totals | 200 |
 //! | GET `/v1/ledgers/{id}/trial-balance` | sums over its accounts | 200 |
 //! | POST `/v1/accounts` | create an account | 201, 200 if it exists |
-//! | GET `/v1/accounts?ledger&prefix` | list, by id | 200 |
+//! | GET `/v1/accounts?ledger&prefix&code` | list, by id | 200 |
 //! | GET `/v1/accounts/{id}` | one account with its balance | 200 |
-//! | GET `/v1/accounts/{id}/transfers?sort` | its posted transfers, in order of time | 200 |
+//! | GET `/v1/accounts/{id}/transfers?sort&side&code&from&to` | its posted transfers, in order of time | 200 |
 //! | POST `/v1/transfers` | post a transfer | 201, 200 if it exists |
 //! | POST `/v1/transfers/batch` | post up to 8190, in order, linked into chains at will | 200, 207 if some were refused |
+//! | GET `/v1/transfers?account` | the same as of its account | 200 |
 //! | GET `/v1/transfers/{id}` | one transfer, posted or refused for ever | 200 |
 //! | GET `/v1/kv?prefix` | list keys with their values, in byte order | 200 |
 //! | GET, PUT, DELETE `/v1/kv/{key}` | a value, as bytes; `If-Match`, `If-None-Match` | 200, 201 created, 304 |
 //! | GET `/v1/idempotency/{key}` | what is held under an idempotency key | 200 |
 //! | POST `/v1/cluster/init` | form a cluster, once | 201, 200 if formed before |
+//! | POST `/v1/cluster/leader/transfer` | have another voter lead | 200 |
 //! | GET `/v1/cluster` | this node's view of the cluster | 200 |
 //! | GET `/livez`, `/readyz`, `/version` | probes | 200, 503 |
+//! | GET `/metrics` | what this node measures, for Prometheus | 200 |
+//! | GET `/openapi.json` | all of this, for programs | 200 |
+//! | GET `/errors`, `/errors/{code}` | what the codes of problems mean | 200 |
+//!
+//! Every GET may be asked as HEAD; OPTIONS of every path lists its methods.
 //!
 //! Reads take `consistency=leader|lease|follower` and `timeout`, writes `timeout`, lists `limit` and `cursor`. A
 //! write with an `Idempotency-Key` is done once ([`idempotency`]). Whatever a
 //! request says beyond what is known is refused, because a typo must not weaken a guarantee.
 //!
 //! # How a request passes through
-//! [`listener`] accepts, [`edge`] reads the whole body and gives the request an id, a handler of the resource's file decodes it
+//! [`listener`] accepts, [`edge`] reads the whole body and gives the request an id, [`routes`] finds its endpoint and checks what
+//! the client accepts, a handler of the resource's file decodes it
 //! ([`call`], [`json`]), calls [`crate::raft::Client`] once and encodes an [`answer`]. If the leader has to do it,
 //! the edge forwards the request there ([`crate::client::Pool`]), one hop and no further. Errors become problems
 //! ([`error`]) at the edge.
@@ -61,6 +69,16 @@ mod ledgers;
 
 mod accounts;
 
+mod accept;
+
+mod doc;
+
+mod errors;
+
+mod metrics;
+
+mod routes;
+
 mod transfers;
 
 mod batch;
@@ -70,6 +88,12 @@ mod kv;
 mod idempotency;
 
 mod cluster;
+
+mod leader;
+
+mod history;
+
+mod time;
 
 mod probes;
 
@@ -88,7 +112,6 @@ pub use listener::Phase;
 
 use std::sync::Arc;
 
-use axum::Router;
 use tokio::sync::watch;
 
 use crate::raft;
@@ -114,7 +137,21 @@ impl App {
 }
 
 /// What handlers take out of the router's state.
-type Shared = Arc<App>;
+type Shared = Arc<Served>;
+
+/// What handlers share, and what counts their requests.
+struct Served {
+    app: App,
+    meter: metrics::Meter,
+}
+
+impl std::ops::Deref for Served {
+    type Target = App;
+
+    fn deref(&self) -> &App {
+        &self.app
+    }
+}
 
 /// Runs a read that may wait for the disk off the async threads.
 async fn blocking<T: Send + 'static>(
@@ -125,15 +162,19 @@ async fn blocking<T: Send + 'static>(
         .expect("a read does not panic")?)
 }
 
-fn router(app: Shared) -> Router {
-    Router::new()
-        .merge(ledgers::router())
-        .merge(accounts::router())
-        .merge(transfers::router())
-        .merge(batch::router())
-        .merge(kv::router())
-        .merge(idempotency::router())
-        .merge(cluster::router())
-        .merge(probes::router())
-        .with_state(app)
+/// Every endpoint of the client listener.
+fn routes() -> routes::Routes {
+    ledgers::routes()
+        .merge(accounts::routes())
+        .merge(transfers::routes())
+        .merge(batch::routes())
+        .merge(history::routes())
+        .merge(kv::routes())
+        .merge(idempotency::routes())
+        .merge(cluster::routes())
+        .merge(leader::routes())
+        .merge(probes::routes())
+        .merge(doc::routes())
+        .merge(errors::routes())
+        .merge(metrics::routes())
 }

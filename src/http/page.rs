@@ -3,10 +3,16 @@
 //! A cursor is opaque to clients: where the page ended, bound to the list and the filters it came from, so that it cannot be
 //! used with others by mistake.
 
+use std::borrow::Cow;
+
 use serde::Serialize;
+use utoipa::openapi::schema::{ObjectBuilder, Schema};
+use utoipa::openapi::{Array, Ref, RefOr};
+use utoipa::{PartialSchema, ToSchema};
 
 use super::answer::Text;
 use super::call::Params;
+use super::doc::schema;
 use super::error::Code;
 use super::problems::Place;
 
@@ -25,6 +31,43 @@ pub(super) struct Page<T> {
     has_more: bool,
     next_cursor: Option<String>,
     index: Text<u64>,
+}
+
+impl<T: ToSchema> PartialSchema for Page<T> {
+    fn schema() -> RefOr<Schema> {
+        let mut data = Array::new(Ref::from_schema_name(T::name()));
+        let short = "The rows. There may be fewer than asked for, or none, though there are more.";
+        data.description = Some(short.to_owned());
+        let cursor = schema::maybe_text("The `cursor` of the next page; null on the last.");
+        ObjectBuilder::new()
+            .property("data", data)
+            .property("has_more", schema::flag())
+            .property("next_cursor", cursor)
+            .property("index", schema::digits())
+            .required("data")
+            .required("has_more")
+            .required("next_cursor")
+            .required("index")
+            .into()
+    }
+}
+
+impl<T: ToSchema> ToSchema for Page<T> {
+    fn name() -> Cow<'static, str> {
+        format!("{}Page", T::name()).into()
+    }
+
+    fn schemas(schemas: &mut Vec<(String, RefOr<Schema>)>) {
+        schemas.push((T::name().into_owned(), T::schema()));
+        T::schemas(schemas);
+    }
+}
+
+impl<T> Page<T> {
+    /// The cursor of the next page.
+    pub(super) fn next_cursor(&self) -> Option<&str> {
+        self.next_cursor.as_deref()
+    }
 }
 
 /// What a request wants of a list.
@@ -77,6 +120,16 @@ impl Range {
             data,
             has_more,
             next_cursor,
+            index: Text(index),
+        }
+    }
+
+    /// The page of `rows`, and where the next one begins.
+    pub(super) fn page_to<T>(&self, index: u64, rows: Vec<T>, next: Option<String>) -> Page<T> {
+        Page {
+            data: rows,
+            has_more: next.is_some(),
+            next_cursor: next.map(|end| encode(self.list, &end)),
             index: Text(index),
         }
     }

@@ -1,23 +1,57 @@
 //! Probes for whoever starts, stops and balances nodes.
 
-use axum::Router;
 use axum::extract::State;
-use axum::routing::get;
 use serde::Serialize;
+use utoipa::ToSchema;
 
+use super::accept::TEXT;
 use super::answer::Answer;
 use super::call::Input;
+use super::doc::{Operation, schema};
 use super::error::{ApiError, unhealthy};
 use super::listener::Phase;
+use super::routes::Routes;
 use super::{App, Shared};
 use crate::machine::entry;
 use crate::raft::{Role, Status};
 
-pub(super) fn router() -> Router<Shared> {
-    Router::new()
-        .route("/livez", get(livez))
-        .route("/readyz", get(readyz))
-        .route("/version", get(version))
+pub(super) fn routes() -> Routes {
+    let about = |id, summary, description| Operation::new(id, "node", summary, description);
+    let livez_about = about(
+        "getLivez",
+        "Whether this node lives",
+        "Never depends on a majority, a leader or the disk: restarting every node of a cluster without a majority would not help.",
+    );
+    let readyz_about = about(
+        "getReadyz",
+        "Whether requests sent here will be served",
+        "Here, or by a leader that this node hears of.",
+    );
+    let version_about = about("getVersion", "What runs here", "Program, API and formats.");
+    Routes::new()
+        .get("/livez", livez, probe(livez_about))
+        .get("/readyz", readyz, probe(readyz_about))
+        .get(
+            "/version",
+            version,
+            version_about.answers::<Version>(200, "Versions."),
+        )
+}
+
+fn probe(operation: Operation) -> Operation {
+    let line = schema::pattern("^([[][+-][]][a-z]+ .*\n)+$");
+    operation
+        .makes(&[TEXT])
+        .answers_in(
+            200,
+            "Yes. One line for each thing looked at.",
+            &[(TEXT, line.clone())],
+        )
+        .answers_in(
+            503,
+            "No. Lines that start with `[-]` say why.",
+            &[(TEXT, line)],
+        )
 }
 
 /// One line of a probe: what was looked at, and what is wrong with it.
@@ -81,15 +115,19 @@ fn leader_missing(status: &Status, silence_max: std::time::Duration) -> Option<S
     Some(format!("missing: {} ms since {what}", age.as_millis()))
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 struct Version {
+    /// Of the program.
     version: &'static str,
+    /// Versions of the API it serves.
     api: [&'static str; 1],
+    /// The format of the log's entries.
     entry_format: u8,
+    /// The rules by which entries are applied.
     apply_rules: u8,
 }
 
-async fn version(Input(call): Input) -> Result<Answer, ApiError> {
+async fn version(_: State<Shared>, Input(call): Input) -> Result<Answer, ApiError> {
     call.params(&[]).problems.finish()?;
     Ok(Answer::json(&Version {
         version: env!("CARGO_PKG_VERSION"),

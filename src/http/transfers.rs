@@ -3,16 +3,19 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
-use axum::Router;
 use axum::extract::State;
-use axum::routing::{get, post};
 use serde::Serialize;
+use serde_json::{Value, json};
+use utoipa::ToSchema;
 
-use super::answer::{Answer, Sums, Text, created_status, location, rfc3339};
+use super::answer::{Answer, Sums, Text, created_or_exists, created_status, location};
 use super::call::{Input, READ_PARAMS};
+use super::doc::{Operation, schema};
 use super::error::{ApiError, Code};
-use super::fields::Fields;
+use super::fields::{Fields, describe};
 use super::json::read_object;
+use super::routes::Routes;
+use super::time::rfc3339;
 use super::{Shared, blocking};
 use crate::machine::record::refusal;
 use crate::machine::reply::Existence;
@@ -21,10 +24,64 @@ use crate::raft::{At, TransferRow};
 
 pub(super) const TRANSFERS: &str = "/v1/transfers/";
 
-pub(super) fn router() -> Router<Shared> {
-    Router::new()
-        .route("/v1/transfers", post(create))
-        .route("/v1/transfers/{id}", get(show))
+pub(super) fn routes() -> Routes {
+    let create_about = Operation::new(
+        "createTransfer",
+        "transfers",
+        "Post a transfer",
+        "Debits one account and credits another, or does nothing. Sent again, it is found done; refused for a reason of \
+         state, such as insufficient funds, it stays refused.",
+    );
+    let show_about = Operation::new(
+        "getTransfer",
+        "transfers",
+        "One transfer",
+        "Posted, or refused for ever.",
+    );
+    Routes::new()
+        .post(
+            "/v1/transfers",
+            create,
+            create_about
+                .writes()
+                .takes(describe(Draft::read), example("t1"))
+                .answers::<Transfer>(201, "It was posted.")
+                .answers::<Transfer>(200, "It was posted before, with the same fields.")
+                .sends(&["Location"])
+                .fails(REFUSALS),
+        )
+        .get(
+            "/v1/transfers/{id}",
+            show,
+            show_about
+                .reads()
+                .path("id", "The transfer.", schema::id())
+                .answers::<Transfer>(200, "The transfer.")
+                .fails(&[Code::TransferNotFound]),
+        )
+}
+
+/// Why the ledger refuses a transfer.
+pub(super) const REFUSALS: &[Code] = &[
+    Code::ExistsWithDifferentFields,
+    Code::AmountMustNotBeZero,
+    Code::AccountsMustDiffer,
+    Code::DebitAccountNotFound,
+    Code::CreditAccountNotFound,
+    Code::LedgerMismatch,
+    Code::AmountOverflow,
+    Code::ExceedsCredits,
+    Code::ExceedsDebits,
+    Code::ChainOpen,
+    Code::ChainFailed,
+];
+
+/// A transfer that would do.
+pub(super) fn example(id: &str) -> Value {
+    json!({
+        "id": id, "debit_account": "bank", "credit_account": "users:alice", "amount": "1250", "code": 1,
+        "metadata": { "order": "77" },
+    })
 }
 
 /// A transfer as a body describes it; borrows from the body where nothing had to be unescaped.
@@ -78,30 +135,62 @@ impl<'a> Draft<'a> {
 }
 
 /// A transfer as clients see it.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub(super) struct Transfer {
+    #[schema(schema_with = schema::id)]
     id: String,
+    /// In the answer to a create: `created` now, or `exists` with the same fields.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(schema_with = created_or_exists, required = false)]
     result: Option<&'static str>,
+    #[schema(schema_with = statuses)]
     status: &'static str,
+    /// Why it was refused.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(schema_with = refusals, required = false)]
     refusal: Option<&'static str>,
+    /// Null in a refusal because an account did not exist.
     ledger: Option<String>,
+    #[schema(schema_with = schema::id)]
     debit_account: String,
+    #[schema(schema_with = schema::id)]
     credit_account: String,
+    /// Minor units.
+    #[schema(schema_with = schema::digits)]
     amount: Text<u128>,
+    /// A kind, of the client's choice.
+    #[schema(schema_with = schema::small)]
     code: u32,
+    /// Linked to the next of its batch: both or neither.
     linked: bool,
     metadata: BTreeMap<String, String>,
     balances_after: After,
+    /// Log time: never runs backwards from one entry to the next.
+    #[schema(schema_with = schema::time)]
     created_at: String,
+    /// The log index of its entry.
+    #[schema(schema_with = schema::digits)]
     created_index: Text<u64>,
+    /// Its place in that entry.
+    #[schema(schema_with = schema::small)]
     seq: u32,
+    /// The log index of this write, or the applied index of this read; absent in lists, which have one for all.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(schema_with = schema::digits, required = false)]
     index: Option<Text<u64>>,
 }
 
-#[derive(Debug, Serialize)]
+fn statuses() -> utoipa::openapi::Object {
+    schema::one_of(&["posted", "refused"])
+}
+
+fn refusals() -> utoipa::openapi::Object {
+    let names = (1..=refusal::EXCEEDS_DEBITS).filter_map(refusal_name);
+    schema::one_of(&names.collect::<Vec<_>>())
+}
+
+/// The sums of both accounts right after.
+#[derive(Debug, Serialize, ToSchema)]
 struct After {
     debit: Sums,
     credit: Sums,

@@ -133,9 +133,13 @@ impl Batcher {
     }
 
     /// How much waits to be proposed.
-    #[cfg(test)]
     pub(super) fn backlog(&self) -> Backlog {
         self.queue.backlog()
+    }
+
+    /// Commands without an answer: waiting or proposed.
+    pub(super) fn pending(&self) -> usize {
+        self.queue.pending()
     }
 
     /// Whether every command has its answer.

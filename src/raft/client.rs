@@ -14,12 +14,13 @@ use super::batcher::{self, Batcher};
 use super::form::Former;
 use super::hand_over::HandOver;
 use super::read::Barriers;
+use super::stats::{Counters, Stats};
 use super::status::StatusSource;
 use super::types::{Raft, Types};
 use super::watchdog::Faults;
 use super::{
-    InitError, Initialized, Member, Permit, ReadError, ReadLevel, Standing, Status, WriteError,
-    Written,
+    InitError, Initialized, Member, Permit, ReadError, ReadLevel, Standing, Status, TransferError,
+    Transferred, WriteError, Written,
 };
 use crate::machine::{AccountRef, Command, Fault, NewTransfer, Once, entry};
 use crate::storage::log::Log;
@@ -49,6 +50,7 @@ pub(super) struct Node {
     pub(super) hand_over: HandOver,
     pub(super) status: StatusSource,
     pub(super) faults: Faults,
+    pub(super) counters: Counters,
 }
 
 impl Client {
@@ -64,7 +66,15 @@ impl Client {
             .check_may_write()
             .and_then(|()| self.node.encode(command))
             .and_then(|bytes| self.node.batcher.enter(bytes, deadline));
-        async move { batcher::answer(ticket?, deadline).await }
+        let node = self.node.clone();
+        async move {
+            let result = match ticket {
+                Ok(ticket) => batcher::answer(ticket, deadline).await,
+                Err(error) => Err(error),
+            };
+            node.counters.wrote(&result);
+            result
+        }
     }
 
     /// Whether this node would take a command of about `bytes` now: asked before a large body is read and parsed in vain. A node
@@ -85,7 +95,37 @@ impl Client {
     /// If this node cannot serve that level before `deadline`; nothing was read.
     pub async fn read(&self, level: ReadLevel, deadline: Instant) -> Result<Permit, ReadError> {
         self.node.check_runs().map_err(ReadError::NotReady)?;
-        self.node.barriers.read(level, deadline).await
+        let result = self.node.barriers.read(level, deadline).await;
+        self.node.counters.read(level, &result);
+        result
+    }
+
+    /// Waits until this node has applied the entry at `index`; returns whether it has by `deadline`.
+    pub async fn wait_applied(&self, index: u64, deadline: Instant) -> bool {
+        self.node.barriers.wait_applied(index, deadline).await
+    }
+
+    /// What this node counted since it started. Looks at files: not for an async thread.
+    ///
+    /// # Errors
+    /// If the database cannot be asked.
+    pub fn stats(&self) -> Result<Stats, Fault> {
+        let node = &self.node;
+        let backlog = node.batcher.backlog();
+        Ok(Stats {
+            writes: node.counters.writes(),
+            reads: node.counters.reads(),
+            reads_refused: node.counters.reads_refused(),
+            waiting: backlog.commands,
+            waiting_bytes: backlog.bytes,
+            pending: node.batcher.pending(),
+            log_writes: node.log.writes(),
+            log_bytes: node.log.disk_bytes(),
+            unflushed_bytes: node.log.unflushed_bytes(),
+            oldest_unflushed: node.log.oldest_unflushed(),
+            apply: node.state.stats(),
+            state_bytes: node.state.disk_bytes()?,
+        })
     }
 
     /// What this node has applied.
@@ -120,8 +160,22 @@ impl Client {
     ///
     /// # Errors
     /// Why no other node leads; this one may still do.
-    pub async fn hand_over(&self, deadline: Instant) -> Result<(), String> {
+    pub async fn hand_over(&self, deadline: Instant) -> Result<(), TransferError> {
         self.node.hand_over.run(deadline).await
+    }
+
+    /// Has node `to` lead, or the most caught-up voter that does not yet; waits until another node leads. Idempotent if `to` is
+    /// named.
+    ///
+    /// # Errors
+    /// If this node does not lead, the other one cannot, or `deadline` passed without a verdict.
+    pub async fn transfer(
+        &self,
+        to: Option<u64>,
+        deadline: Instant,
+    ) -> Result<Transferred, TransferError> {
+        self.node.check_runs().map_err(TransferError::NotReady)?;
+        self.node.hand_over.transfer(to, deadline).await
     }
 
     /// Stops: refuses new writes, waits until `deadline` for those in flight, stops the core, seals the state. A disk that

@@ -25,6 +25,7 @@ mod wire;
 
 mod gate;
 mod hand_over;
+mod stats;
 mod status;
 mod watchdog;
 
@@ -34,11 +35,13 @@ mod start;
 pub use client::Client;
 pub(crate) use gate::Gate;
 pub use peer::{CALL_LEN_MAX, Call, Peer, PeerError, STREAM_PATH, STREAM_PROTOCOL};
+pub use stats::Stats;
 pub use told::{
     InitError, Initialized, Member, MemberStatus, Permit, ReadError, ReadLevel, Role, Standing,
-    Status, WriteError, Written,
+    Status, TransferError, Transferred, WriteError, Written,
 };
 
+pub use crate::storage::histogram::{BOUNDS_US, Counted, Histogram};
 pub use crate::storage::state::{
     AccountRow, At, KvRow, LedgerRow, Order, StoredAnswer, TransferRow, TrialBalance, View,
 };

@@ -163,6 +163,11 @@ impl Queue {
         }
     }
 
+    /// Commands without an answer: waiting or taken.
+    pub(super) fn pending(&self) -> usize {
+        self.lock().commands
+    }
+
     /// Waits until something changed since the last call.
     pub(super) async fn changed(&self) {
         self.changed.notified().await;

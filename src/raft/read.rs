@@ -38,6 +38,7 @@ pub(super) struct Barriers {
     leader: mpsc::Sender<Request>,
     lease: mpsc::Sender<Request>,
     recovered: watch::Receiver<bool>,
+    applied: watch::Receiver<Option<LogId>>,
     patience: Duration,
 }
 
@@ -68,13 +69,14 @@ pub(super) fn new(
     let (lease, lease_queue) = mpsc::channel(QUEUE_MAX);
     let checker = Checker {
         raft,
-        applied,
+        applied: applied.clone(),
         lease_age_max: config::lease(options).mul_f64(LEASE_READ_FRACTION),
     };
     let barriers = Barriers {
         leader: leader.clone(),
         lease,
         recovered,
+        applied,
         patience: options.election_max,
     };
     let leaders = checker.clone().serve_leader(leader_queue);
@@ -114,6 +116,16 @@ impl Barriers {
             Ok(None) => Err(ReadError::NotReady("this node is stopping".to_owned())),
             Err(_) => Err(ReadError::Timeout),
         }
+    }
+
+    /// See [`super::Client::wait_applied`].
+    pub(super) async fn wait_applied(&self, index: u64, deadline: Instant) -> bool {
+        let mut applied = self.applied.clone();
+        let reached = applied.wait_for(|applied| applied.is_some_and(|id| id.index >= index));
+        matches!(
+            tokio::time::timeout_at(deadline.into(), reached).await,
+            Ok(Ok(_))
+        )
     }
 
     /// Waits a little for recovery: right after a start or the forming of a cluster it is about to end.

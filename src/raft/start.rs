@@ -224,6 +224,7 @@ fn assemble(
         hand_over,
         status,
         faults,
+        counters: super::stats::Counters::default(),
         raft,
     };
     Client {

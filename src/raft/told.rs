@@ -203,3 +203,37 @@ pub enum InitError {
     #[error("{0}")]
     Failed(String),
 }
+
+/// Who leads after a transfer of leadership.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Transferred {
+    /// The leader.
+    pub leader: u64,
+    /// Its term.
+    pub term: u64,
+    /// Whether it is another one than before.
+    pub moved: bool,
+}
+
+/// Why leadership was not transferred.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum TransferError {
+    /// This node does not lead. The leader, if known.
+    #[error("this node does not lead")]
+    NotLeader(Option<(u64, Member)>),
+    /// The heir is no member.
+    #[error("node {0} is no member of this cluster")]
+    NoSuchMember(u64),
+    /// The heir is a learner.
+    #[error("node {0} has no vote")]
+    NoVoter(u64),
+    /// Nobody can take over now; nothing was tried.
+    #[error("{0}")]
+    NoHeir(String),
+    /// The node is stopping or cannot go on; nothing was tried.
+    #[error("not ready: {0}")]
+    NotReady(String),
+    /// It was begun, and who leads is not known.
+    #[error("{0}")]
+    Unknown(String),
+}

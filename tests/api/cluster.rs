@@ -94,3 +94,68 @@ fn a_cluster_is_not_formed_with_a_member_that_is_not_there() {
         nodes.end().await;
     });
 }
+
+#[test]
+fn leadership_moves_to_the_node_that_is_named_whoever_is_asked() {
+    run(async {
+        let nodes = Nodes::formed(3).await;
+        let path = "/v1/cluster/leader/transfer";
+        for via in 1..=3 {
+            let leader = nodes.leader().await;
+            let heir = leader % 3 + 1;
+            nodes.put(via, "/v1/kv/a", &[], "1").await;
+            let mut moved = nodes.post(via, path, &json!({ "to": heir })).await;
+            // A leader that was just elected may not have heard of everyone yet.
+            while moved.status == 409 {
+                assert_eq!(moved.problem().1, "no_heir");
+                moved = nodes.post(via, path, &json!({ "to": heir })).await;
+            }
+            assert_eq!(moved.status, 200, "{moved:?}");
+            assert_eq!(
+                (&moved.json()["result"], &moved.json()["leader"]),
+                (&json!("moved"), &json!(heir))
+            );
+            nodes
+                .wait_for(|| async { nodes.leader().await == heir })
+                .await;
+            let again = nodes.post(heir, path, &json!({ "to": heir })).await;
+            assert_eq!(again.json()["result"], "unchanged", "{again:?}");
+            assert_eq!(again.json()["term"], moved.json()["term"]);
+        }
+        let leader = nodes.leader().await;
+        nodes.put(leader, "/v1/kv/a", &[], "2").await;
+        let mut any = nodes.post(leader, path, &json!({})).await;
+        while any.status == 409 {
+            any = nodes.post(leader, path, &json!({})).await;
+        }
+        assert_eq!(any.json()["result"], "moved", "{any:?}");
+        assert_ne!(any.json()["leader"], leader);
+        nodes.end().await;
+    });
+}
+
+#[test]
+fn leadership_stays_where_nobody_can_take_it_over() {
+    run(async {
+        let mut nodes = Nodes::formed(3).await;
+        let path = "/v1/cluster/leader/transfer";
+        let leader = nodes.leader().await;
+        let stranger = nodes.post(leader, path, &json!({ "to": 9 })).await;
+        assert_eq!(stranger.problem(), (422, "member_not_found".to_owned()));
+        let typo = nodes.post(leader, path, &json!({ "node": 2 })).await;
+        assert_eq!(typo.problem(), (400, "unknown_field".to_owned()));
+        let gone = leader % 3 + 1;
+        nodes.stop(gone).await;
+        nodes
+            .wait_for(|| async {
+                let refused = nodes.post(leader, path, &json!({ "to": gone })).await;
+                // Right after it stopped it counts as one that answered lately; asking it then only costs an election.
+                refused.status == 409 && refused.problem().1 == "no_heir"
+            })
+            .await;
+        nodes
+            .wait_for(|| async { nodes.put(leader, "/v1/kv/a", &[], "1").await.status < 300 })
+            .await;
+        nodes.end().await;
+    });
+}

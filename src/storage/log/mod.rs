@@ -60,6 +60,7 @@ pub use writer::Writer;
 use self::disk::{Disk, RealDisk};
 use self::shared::Shared;
 use self::wal::Wal;
+use super::histogram::Counted;
 use super::identity::OpenError;
 use super::{LogEntry, LogId, Vote};
 
@@ -285,6 +286,11 @@ impl Log {
     pub fn disk_bytes(&self) -> u64 {
         let files: Vec<_> = self.shared().lock().files.values().cloned().collect();
         files.iter().map(|file| file.length().unwrap_or(0)).sum()
+    }
+
+    /// How long it took to write groups of entries and sync them, since the log was opened.
+    pub fn writes(&self) -> Counted {
+        self.shared().writes.read()
     }
 
     /// Closes the log in good order after writing what is queued: the next opening is quicker. Later writes fail. Waits

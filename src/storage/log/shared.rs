@@ -19,6 +19,7 @@ use super::recover::Recovered;
 use super::shape::{Op, Shape};
 use super::wal::Written;
 use super::{Done, Options};
+use crate::storage::histogram::Histogram;
 use crate::storage::{LogEntry, LogId, Vote};
 
 /// See the module.
@@ -29,6 +30,8 @@ pub(super) struct Shared {
     flushed: watch::Sender<Option<LogId>>,
     failure: watch::Sender<Option<String>>,
     options: Options,
+    /// How long writing a group took, with its sync.
+    pub(super) writes: Histogram,
 }
 
 /// What the mutex guards.
@@ -113,6 +116,7 @@ impl Shared {
             inner: Mutex::new(inner),
             wake: Condvar::new(),
             options,
+            writes: Histogram::default(),
         }
     }
 

@@ -63,7 +63,12 @@ impl<D: Disk> Writer<D> {
 
     /// Writes it: second part.
     pub(super) fn write(&mut self, batch: &Batch) -> io::Result<Written> {
-        self.wal.write_group(&batch.ops)
+        let began = Instant::now();
+        let written = self.wal.write_group(&batch.ops);
+        if !batch.ops.is_empty() {
+            self.shared.writes.record(began.elapsed());
+        }
+        written
     }
 
     /// Tells what came of it: last part.

@@ -163,6 +163,14 @@ impl Db {
         Ok(())
     }
 
+    /// What the tables' files take, in bytes.
+    pub(super) fn disk_bytes(&self) -> Result<u64, Fault> {
+        let sizes = Table::ALL
+            .iter()
+            .map(|table| self.property(self.handle(*table), "rocksdb.total-sst-files-size"));
+        sizes.sum()
+    }
+
     fn property(&self, handle: &ColumnFamily, name: &str) -> Result<u64, Fault> {
         let value = self
             .db

@@ -205,6 +205,14 @@ impl State {
         self.core().counters.read()
     }
 
+    /// What the tables take on the disk, in bytes; what is in memory only is not counted.
+    ///
+    /// # Errors
+    /// A fault of the database.
+    pub fn disk_bytes(&self) -> Result<u64, Fault> {
+        self.core().db.disk_bytes()
+    }
+
     /// Waits until RocksDB has nothing left to flush or compact: for measurements. Blocking.
     pub fn settle(&self) -> Result<(), Fault> {
         self.core().db.settle()

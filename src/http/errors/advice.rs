@@ -1,0 +1,244 @@
+//! What causes each problem, and what to do about it: whole sentences for whoever reads the page.
+
+use crate::http::error::Code;
+
+/// Cause and remedy.
+pub(super) fn of(code: Code) -> (&'static str, &'static str) {
+    match code.status().as_u16() {
+        400 => of_request(code),
+        404 | 405 | 406 | 408 | 413 | 414 | 415 | 431 => of_http(code),
+        409 | 412 => of_conflict(code),
+        422 => of_refusal(code),
+        _ => of_node(code),
+    }
+}
+
+fn of_request(code: Code) -> (&'static str, &'static str) {
+    match code {
+        Code::MalformedJson => (
+            "The body ends too early, goes on after the value, or is not JSON at all.",
+            "Send one JSON object. The detail says where reading stopped.",
+        ),
+        Code::UnknownField => (
+            "A misspelt field, or one of another version. Unknown fields are refused because a typo must not weaken a request.",
+            "The detail lists the fields there are.",
+        ),
+        Code::DuplicateField => (
+            "The same name stands twice in one object, and which value is meant cannot be known.",
+            "Send each field once.",
+        ),
+        Code::MissingField => (
+            "A field without a default was left out.",
+            "Add it; \"errors\" lists every field that is missing.",
+        ),
+        Code::UnknownParameter => (
+            "A misspelt query parameter, or one that this path does not take.",
+            "The detail lists the parameters there are.",
+        ),
+        Code::DuplicateParameter => (
+            "The same query parameter stands twice, and which value is meant cannot be known.",
+            "Send each parameter once.",
+        ),
+        Code::InvalidCursor => (
+            "The cursor is damaged, or belongs to another list or to other filters.",
+            "Send a next_cursor back unchanged, with the filters of the page it came from; or begin without one.",
+        ),
+        Code::UnsupportedSort => (
+            "The list has no index in that order.",
+            "\"allowed\" lists the orders there are.",
+        ),
+        Code::MalformedRequest => (
+            "The body broke off before its end, or the request is not HTTP.",
+            "Look at the client and at what stands between it and this node.",
+        ),
+        _ => (
+            "A parameter, header or field has a value outside its grammar or bounds.",
+            "\"errors\" names each place, what is wrong and, where they can be listed, the values that would do.",
+        ),
+    }
+}
+
+fn of_http(code: Code) -> (&'static str, &'static str) {
+    match code {
+        Code::MethodNotAllowed => (
+            "The path exists and takes other methods.",
+            "The Allow header lists the methods; /openapi.json describes them.",
+        ),
+        Code::NotAcceptable => (
+            "The Accept header excludes every media type this path can answer in.",
+            "\"available\" lists them; without an Accept header the first one is sent.",
+        ),
+        Code::UnsupportedMediaType => (
+            "The Content-Type is missing or another one. It has to be named because browsers send undeclared bodies to anyone.",
+            "Send Content-Type: application/json.",
+        ),
+        Code::RequestTimeout => (
+            "The rest of the request did not arrive in time: a slow or broken connection.",
+            "Send it again, faster or in smaller parts.",
+        ),
+        Code::BodyTooLarge => (
+            "The body, or the command made of it, is larger than this path takes.",
+            "\"limit\" names the bound in bytes: send less, or more requests.",
+        ),
+        Code::UriTooLong | Code::HeadTooLarge => (
+            "Path and query, or all headers together, have more bytes than this node reads.",
+            "Shorten them; the detail names the setting that is the bound.",
+        ),
+        Code::TooManyItems => (
+            "The list in the body is longer than one command may be.",
+            "\"limit\" names the bound: send several requests.",
+        ),
+        Code::LedgerNotFound => (
+            "No ledger has this id at the index in the answer.",
+            "Create it, or ask at level leader if it was created just now.",
+        ),
+        Code::AccountNotFound => (
+            "No account has this id at the index in the answer.",
+            "Create it, or ask at level leader if it was created just now.",
+        ),
+        Code::TransferNotFound => (
+            "No transfer has this id at the index in the answer: it was never posted, nor refused for a reason of state.",
+            "Asked at level leader, that is final for everything sent and answered before.",
+        ),
+        Code::IdempotencyKeyNotFound => (
+            "No write was done under the key, or so long ago that the key is not held any more.",
+            "If it was sent within the last 24 hours it was not done by this index: it may still be under way, so send it again \
+             under its key.",
+        ),
+        Code::KeyNotFound => (
+            "The key does not exist at the index in the answer.",
+            "Write it, or ask at level leader if it was written just now.",
+        ),
+        _ => (
+            "The path is misspelt, or of another version of the API.",
+            "/openapi.json lists every path, /errors every code.",
+        ),
+    }
+}
+
+fn of_conflict(code: Code) -> (&'static str, &'static str) {
+    match code {
+        Code::AlreadyInitialized => (
+            "This node belongs to a cluster with other members than those listed.",
+            "Nothing: GET /v1/cluster shows the members. A cluster is formed once.",
+        ),
+        Code::NoHeir => (
+            "Leadership was to be handed over, and the other voters lag, or did not answer lately.",
+            "Wait until GET /v1/cluster on the leader shows a voter with a small lag_entries and last_ack_ms.",
+        ),
+        Code::IndexNotReached => (
+            "The cursor is of a page that shows a later moment than this node has reached: another node served it.",
+            "Ask again, or ask at level leader.",
+        ),
+        Code::PreconditionFailed => (
+            "Somebody else wrote the key since it was read, or it exists or is missing against expectation.",
+            "\"current\" is its modification index now: read it again, decide, and send the new tag in If-Match.",
+        ),
+        _ => (
+            "The id was used before, with other fields. \"fields\" names those that differ.",
+            "Choose another id for another thing; send the same fields to repeat the same one.",
+        ),
+    }
+}
+
+fn of_refusal(code: Code) -> (&'static str, &'static str) {
+    match code {
+        Code::IdempotencyKeyReused => (
+            "The key stands for another request: other path, conditions or body. Nothing was done.",
+            "Take a new key for every write, and the same key only to send the same write again.",
+        ),
+        Code::RefusedLedgerNotFound => (
+            "The account names a ledger that does not exist.",
+            "Create the ledger first.",
+        ),
+        Code::AmountMustNotBeZero => (
+            "The amount is 0, and a transfer moves something.",
+            "Send at least 1 minor unit. The id stays free.",
+        ),
+        Code::AccountsMustDiffer => (
+            "Debit and credit account are the same.",
+            "Name two accounts. The id stays free.",
+        ),
+        Code::DebitAccountNotFound | Code::CreditAccountNotFound => (
+            "The transfer names an account that did not exist when it was decided.",
+            "Create the account and send the transfer under a new id: this one stays refused.",
+        ),
+        Code::LedgerMismatch => (
+            "The two accounts belong to two ledgers, which may hold two assets.",
+            "Move value between ledgers with a chain of linked transfers, one in each.",
+        ),
+        Code::AmountOverflow => (
+            "A sum of debits or credits would pass 2^128 - 1.",
+            "Use another account or a coarser scale.",
+        ),
+        Code::ExceedsCredits | Code::ExceedsDebits => (
+            "The account has a limit, and the transfer would have broken it. The body has its sums at that moment.",
+            "Fund the account and send the transfer under a new id: this one stays refused.",
+        ),
+        Code::ChainOpen => (
+            "The last transfer of the request is linked to a next one that is not there.",
+            "End the chain with a transfer that is not linked.",
+        ),
+        Code::ChainFailed => (
+            "Linked transfers are posted together or not at all, and another one of the chain was refused.",
+            "Look at the result of that other one.",
+        ),
+        Code::MemberNotFound | Code::NotAVoter => (
+            "Only a voter of this cluster can lead, and the node that was named is none.",
+            "GET /v1/cluster lists the members and which of them are voters.",
+        ),
+        Code::InvalidMembers => (
+            "The list is empty, lacks this node, or names an id or an address twice.",
+            "List every member once, with the addresses others reach it at.",
+        ),
+        Code::PeerInOtherCluster => (
+            "A listed node has been part of another cluster.",
+            "Check the address; to use the node anyway, empty its data directory first.",
+        ),
+        _ => (
+            "A listed node does not run, cannot be reached at its peer address, or answers as another one.",
+            "Start it, check the address, and send the same list again.",
+        ),
+    }
+}
+
+fn of_node(code: Code) -> (&'static str, &'static str) {
+    match code {
+        Code::IdempotencyKeysFull => (
+            "Every idempotency key is held for at least 24 hours, and as many as there is room for are held.",
+            "Send the write without a key if it has an id of its own, as transfers, accounts and ledgers do; otherwise later.",
+        ),
+        Code::Overloaded => (
+            "More is waiting than this node takes; the detail names the limit.",
+            "Wait as Retry-After says, then send it again; send less at once, or larger batches.",
+        ),
+        Code::NoLeader => (
+            "An election is going on, or the majority of the nodes is gone or out of reach.",
+            "Try again. If it lasts, look at /readyz of every node. Reads at level follower go on.",
+        ),
+        Code::NotReady => (
+            "The node is starting, is no member of a cluster yet, or its disk hangs.",
+            "Ask another node; /readyz says what is missing here.",
+        ),
+        Code::ShuttingDown => (
+            "The node was told to stop.",
+            "Ask another node, or this one once it is started again.",
+        ),
+        Code::CommitTimeout => (
+            "The write was handed over and no verdict came before the deadline, such as when the leader changed meanwhile.",
+            "Send it again with the same id, or read where \"check\" points: what carries an id happens once.",
+        ),
+        Code::WriteTimeout => (
+            "The deadline passed while the write waited for its turn.",
+            "Send it again, with more time.",
+        ),
+        Code::ReadTimeout => (
+            "No majority confirmed the leader in time, or this node has not applied enough yet.",
+            "Ask again, with more time; or at level follower, if an older state will do.",
+        ),
+        _ => (
+            "A fault of this node, such as a damaged or failing disk. The node's log names it beside the request id.",
+            "Send it again to another node with the same id, and have an operator look at this one.",
+        ),
+    }
+}

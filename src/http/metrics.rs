@@ -1,0 +1,271 @@
+//! What this node measures, for Prometheus.
+//!
+//! Counting costs a request a few additions ([`meter`]); everything else is looked up when somebody asks. What is not known is
+//! absent rather than 0: how far its peers are, for instance, only a leader knows.
+
+mod families;
+mod meter;
+
+pub(super) use meter::{Endpoint, Meter};
+
+use axum::extract::State;
+use families::{Families, Sample};
+
+use super::accept::TEXT;
+use super::answer::Answer;
+use super::call::{Input, level_name};
+use super::doc::{Operation, schema};
+use super::edge::role_name;
+use super::error::{ApiError, Code};
+use super::routes::Routes;
+use super::{Shared, blocking};
+use crate::raft::{Role, Stats, Status};
+
+/// The format every version of Prometheus reads.
+const FORMAT: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+pub(super) fn routes() -> Routes {
+    let about = Operation::new(
+        "getMetrics",
+        "node",
+        "What this node measures",
+        "In the text format of Prometheus. Counters begin at 0 when the node starts.",
+    );
+    let about = about.makes(&[TEXT]).fails(&[Code::Internal]);
+    Routes::new().get(
+        "/metrics",
+        show,
+        about.answers_in(200, "Every series.", &[(TEXT, schema::text())]),
+    )
+}
+
+async fn show(State(app): State<Shared>, Input(call): Input) -> Result<Answer, ApiError> {
+    call.params(&[]).problems.finish()?;
+    let text = blocking(move || {
+        let mut page = Families::default();
+        of_node(&mut page);
+        of_consensus(&mut page, &app.raft.status());
+        let stats = app.raft.stats()?;
+        of_requests(&mut page, &stats);
+        of_disk(&mut page, &stats);
+        of_apply(&mut page, &stats);
+        app.meter.show(&mut page);
+        Ok(page.text())
+    });
+    Ok(Answer::bytes(FORMAT, text.await?.into()))
+}
+
+fn of_node(page: &mut Families) {
+    let version = vec![Sample::of(1_u8).with("version", env!("CARGO_PKG_VERSION"))];
+    page.gauges("quorate_build_info", "What runs here; always 1.", version);
+}
+
+fn of_consensus(page: &mut Families, status: &Status) {
+    const ROLES: [Role; 5] = [
+        Role::Leader,
+        Role::Follower,
+        Role::Candidate,
+        Role::Learner,
+        Role::Stopped,
+    ];
+    let roles = ROLES.map(|role| Sample::of(status.role == role).with("role", role_name(role)));
+    page.gauges(
+        "quorate_raft_role",
+        "1 for the part this node plays.",
+        roles.into(),
+    );
+    page.gauge(
+        "quorate_raft_has_leader",
+        "Whether this node knows a leader.",
+        status.leader.is_some(),
+    );
+    page.gauge("quorate_raft_term", "The term.", status.term);
+    for (name, help, index) in [
+        (
+            "quorate_raft_last_log_index",
+            "The last entry of the log.",
+            status.last_log_index,
+        ),
+        (
+            "quorate_raft_commit_index",
+            "The last entry known to be committed.",
+            status.committed_index,
+        ),
+        (
+            "quorate_raft_applied_index",
+            "The last entry applied.",
+            status.applied_index,
+        ),
+    ] {
+        page.gauges(name, help, index.map(Sample::of).into_iter().collect());
+    }
+    for (name, help, age) in [
+        (
+            "quorate_raft_last_quorum_ack_age_seconds",
+            "On a leader, time since a majority acknowledged it.",
+            status.quorum_ack_age,
+        ),
+        (
+            "quorate_raft_last_contact_age_seconds",
+            "Time since a leader was heard of; 0 on a leader.",
+            status.last_contact,
+        ),
+    ] {
+        page.gauges(name, help, age.map(Sample::of).into_iter().collect());
+    }
+    of_members(page, status);
+}
+
+fn of_members(page: &mut Families, status: &Status) {
+    let count = |voter| {
+        status
+            .members
+            .iter()
+            .filter(|member| member.voter == voter)
+            .count()
+    };
+    let kinds = [("voter", count(true)), ("learner", count(false))];
+    let kinds = kinds.map(|(kind, count)| Sample::of(count).with("kind", kind));
+    page.gauges(
+        "quorate_raft_members",
+        "Members of the cluster.",
+        kinds.into(),
+    );
+    // Of itself a leader would only say that it keeps up.
+    let peers = || {
+        let leads = status.role == Role::Leader;
+        status
+            .members
+            .iter()
+            .filter(move |member| leads && member.id != status.node)
+    };
+    let last = status.last_log_index.unwrap_or(0);
+    let lags = peers().filter_map(|peer| {
+        let lag = last.saturating_sub(peer.matched?);
+        Some(Sample::of(lag).with("peer", &peer.id.to_string()))
+    });
+    page.gauges(
+        "quorate_replication_lag_entries",
+        "On a leader, entries of the log that a peer does not have.",
+        lags.collect(),
+    );
+    let ages = peers()
+        .filter_map(|peer| Some(Sample::of(peer.last_ack?).with("peer", &peer.id.to_string())));
+    page.gauges(
+        "quorate_replication_last_ack_age_seconds",
+        "On a leader, time since a peer acknowledged anything.",
+        ages.collect(),
+    );
+}
+
+fn of_requests(page: &mut Families, stats: &Stats) {
+    let writes = stats
+        .writes
+        .iter()
+        .map(|(outcome, count)| Sample::of(*count).with("outcome", outcome));
+    page.counters(
+        "quorate_proposals_total",
+        "Writes that clients asked this node to propose, by what became of them; refusals by the ledger are applied.",
+        writes.collect(),
+    );
+    page.gauge(
+        "quorate_proposals_waiting",
+        "Writes that wait to be proposed.",
+        stats.waiting,
+    );
+    page.gauge(
+        "quorate_proposals_waiting_bytes",
+        "Their bytes.",
+        stats.waiting_bytes,
+    );
+    page.gauge(
+        "quorate_proposals_in_flight",
+        "Writes without a verdict: they wait, or were proposed.",
+        stats.pending,
+    );
+    let reads = stats.reads.iter().map(|(asked, reached, count)| {
+        Sample::of(*count)
+            .with("consistency_requested", level_name(*asked))
+            .with("consistency_effective", level_name(*reached))
+    });
+    page.counters(
+        "quorate_reads_total",
+        "Reads that were permitted here.",
+        reads.collect(),
+    );
+    let refused = stats
+        .reads_refused
+        .iter()
+        .map(|(why, count)| Sample::of(*count).with("reason", why));
+    page.counters(
+        "quorate_reads_refused_total",
+        "Reads that were not.",
+        refused.collect(),
+    );
+}
+
+fn of_disk(page: &mut Families, stats: &Stats) {
+    page.histograms(
+        "quorate_log_fsync_seconds",
+        "Time to write a group of entries to the log and sync it.",
+        vec![(Vec::new(), stats.log_writes.clone())],
+    );
+    page.gauge(
+        "quorate_log_bytes",
+        "What the log takes on the disk.",
+        stats.log_bytes,
+    );
+    page.gauge(
+        "quorate_log_unflushed_bytes",
+        "Handed to the log and not yet on the disk.",
+        stats.unflushed_bytes,
+    );
+    page.gauge(
+        "quorate_log_oldest_unflushed_seconds",
+        "How long the oldest of that has been waiting.",
+        stats.oldest_unflushed,
+    );
+    page.gauge(
+        "quorate_state_bytes",
+        "What the files of the state take on the disk.",
+        stats.state_bytes,
+    );
+}
+
+fn of_apply(page: &mut Families, stats: &Stats) {
+    let apply = &stats.apply;
+    page.counter(
+        "quorate_apply_entries_total",
+        "Entries with commands applied.",
+        apply.entries,
+    );
+    page.counter(
+        "quorate_apply_transfers_total",
+        "Transfers written to the journal, posted or refused.",
+        apply.transfers,
+    );
+    let stages = [
+        ("decide", apply.decide),
+        ("digest", apply.digest),
+        ("encode", apply.encode),
+        ("write", apply.write),
+        ("stall", apply.stall),
+    ];
+    let stages = stages.map(|(stage, time)| Sample::of(time).with("stage", stage));
+    page.counters(
+        "quorate_apply_seconds_total",
+        "Where the time of applying went.",
+        stages.into(),
+    );
+    page.counter("quorate_seals_total", "Seals finished.", apply.seals);
+    page.counter(
+        "quorate_seal_seconds_total",
+        "Time they took, in the background.",
+        apply.seal,
+    );
+    page.counter(
+        "quorate_journal_bytes_total",
+        "Bytes of journal written.",
+        apply.journal_bytes,
+    );
+}
