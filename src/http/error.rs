@@ -197,7 +197,7 @@ impl IntoResponse for ApiError {
 pub(super) fn check_routed(
     method: &Method,
     path: &str,
-    mut response: Response,
+    response: Response,
 ) -> Result<Response, ApiError> {
     match response.status() {
         StatusCode::NOT_FOUND => Err(ApiError::new(
@@ -205,7 +205,7 @@ pub(super) fn check_routed(
             format!("there is nothing at {path}"),
         )),
         StatusCode::METHOD_NOT_ALLOWED => {
-            let allow = allowed(response.headers_mut().remove(header::ALLOW));
+            let allow = allowed(response.headers().get(header::ALLOW));
             if method == Method::OPTIONS {
                 let mut answer = StatusCode::NO_CONTENT.into_response();
                 answer.headers_mut().insert(header::ALLOW, allow);
@@ -221,8 +221,8 @@ pub(super) fn check_routed(
 }
 
 /// The methods of a path: those the router found, and the question which there are.
-fn allowed(found: Option<HeaderValue>) -> HeaderValue {
-    let found = found.as_ref().and_then(|methods| methods.to_str().ok());
+fn allowed(found: Option<&HeaderValue>) -> HeaderValue {
+    let found = found.and_then(|methods| methods.to_str().ok());
     let methods = found.map(|methods| format!("{methods},OPTIONS"));
     methods
         .and_then(|methods| HeaderValue::from_str(&methods).ok())
