@@ -10,6 +10,8 @@ mod refusals;
 #[path = "machine/codec.rs"]
 mod codec;
 
+#[path = "machine/known.rs"]
+mod known;
 #[path = "machine/model.rs"]
 mod model;
 
