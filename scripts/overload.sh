@@ -22,9 +22,9 @@ SECONDS_LONG=${QUORATE_OVERLOAD_SECONDS:-300}
 PORT=${QUORATE_OVERLOAD_PORT:-18000}
 BATCH=${QUORATE_OVERLOAD_BATCH:-500}
 CLIENTS=${QUORATE_OVERLOAD_CLIENTS:-1000}
-# Threads of their own for consensus, so that clients cannot hold up its heartbeats; few writes at once, so that what is too
+# Threads of their own for consensus, so that clients cannot hold up its heartbeats; a short queue, so that what is too
 # much is refused and not kept waiting; small caches, so that memory that grows is not a cache filling up.
-FLAGS="--threads separate --writes-max 64 --state-cache-bytes 64MiB --seal-journal-bytes 64MiB"
+FLAGS="--threads separate --queue-bytes-max 4MiB --state-cache-bytes 64MiB --seal-journal-bytes 64MiB"
 FACTOR=10
 PEAK_CLIENTS=32
 PEAK_SECONDS=15
