@@ -133,14 +133,6 @@ impl Call {
         level.unwrap_or(ReadLevel::Leader)
     }
 
-    /// The deadline of a request that acts and is no write of the replicated state.
-    pub(super) fn write_deadline(&self) -> Result<Instant, ApiError> {
-        let mut params = self.params(&["timeout"]);
-        let deadline = self.deadline(&mut params);
-        params.problems.finish()?;
-        Ok(deadline)
-    }
-
     /// Refuses a body that is not declared as JSON. A missing declaration is refused too: browsers let any page send such a
     /// request without asking.
     pub(super) fn expect_json(&self) -> Result<(), ApiError> {

@@ -15,10 +15,10 @@ use axum::extract::State;
 use serde::Serialize;
 use serde_json::{Value, json};
 use utoipa::ToSchema;
-use utoipa::openapi::schema::Object;
+use utoipa::openapi::Object;
 
 use super::Shared;
-use super::answer::{Answer, Text, created_status};
+use super::answer::{Answer, Indexed, Text, created_status};
 use super::blocking;
 use super::call::{Call, Input, Params, READ_PARAMS};
 use super::doc::{Operation, schema};
@@ -39,21 +39,27 @@ pub(super) fn routes() -> Routes {
         "getIdempotencyKey",
         "idempotency",
         "What is held under an idempotency key",
-        "Whether the write that was sent under the key was done, when, and what came of it.",
+        "Whether a write that was sent with it was done, and what came of it. Nothing is held of a write that failed before it \
+         was proposed.",
     );
     Routes::new().get(
         "/v1/idempotency/{*key}",
         show,
         about
             .reads()
-            .path(
-                "key",
-                "The key, percent-encoded.",
-                schema::idempotency_key(),
-            )
-            .answers::<Held>(200, "What is held.")
+            .path("key", "The key, percent-encoded.", key_schema())
+            .answers::<Indexed<Held>>(200, "What is held.")
             .fails(&[Code::IdempotencyKeyNotFound]),
     )
+}
+
+/// An idempotency key.
+pub(super) fn key_schema() -> Object {
+    schema::pattern("^[ -~]{1,255}$")
+}
+
+fn hex() -> Object {
+    schema::pattern("^[0-9a-f]+$")
 }
 
 /// How a write is to be done.
@@ -123,7 +129,7 @@ impl Call {
 /// What is held under a key.
 #[derive(Debug, Serialize, ToSchema)]
 struct Held {
-    #[schema(schema_with = schema::idempotency_key)]
+    #[schema(schema_with = key_schema)]
     key: String,
     /// Log index of the write.
     #[schema(schema_with = schema::digits)]
@@ -135,15 +141,11 @@ struct Held {
     #[schema(schema_with = schema::time)]
     held_until: String,
     /// Of the request, in hexadecimal digits.
-    #[schema(schema_with = fingerprints)]
+    #[schema(schema_with = hex)]
     fingerprint: String,
-    /// What the machine answered: `result` names it, the rest depends on it.
+    /// What the machine answered.
     #[schema(value_type = Object)]
     result: Value,
-}
-
-fn fingerprints() -> Object {
-    schema::pattern("^([0-9a-f]{2})+$")
 }
 
 async fn show(State(app): State<Shared>, Input(call): Input) -> Result<Answer, ApiError> {

@@ -70,7 +70,9 @@ fn heir(fields: &mut Fields<'_, '_>) -> Option<u64> {
 
 async fn transfer(State(app): State<Shared>, Input(call): Input) -> Result<Answer, ApiError> {
     call.expect_json()?;
-    let deadline = call.write_deadline()?;
+    let mut params = call.params(&["timeout"]);
+    let deadline = call.deadline(&mut params);
+    params.problems.finish()?;
     let to = read_object(&call.body, heir)?;
     let raft = app.raft.clone();
     // In a task of its own: a client that goes away must not leave it half done.

@@ -60,10 +60,10 @@ impl Operation {
 
     /// It changes replicated state: once, before a deadline.
     pub(in crate::http) fn writes(mut self) -> Operation {
+        self.shares(&["IdempotencyKey"]);
         self.headers
             .extend(["Quorate-Index", "Idempotency-Replayed"]);
         self.problems.extend(shared::OF_WRITES);
-        self.shares(&["IdempotencyKey"]);
         self.waits()
     }
 
@@ -330,6 +330,18 @@ fn problem(codes: &[Code]) -> Response {
     let waits = codes.iter().any(|code| code.retry_after().is_some());
     for name in shared::ALL_HEADERS {
         answer = answer.header_ref(*name, header(name));
+    }
+    // Refusals by the replicated state are dated, and may be given again.
+    let refusal = codes
+        .iter()
+        .any(|code| matches!(code.status().as_u16(), 404 | 409 | 412 | 422));
+    if refusal {
+        for name in ["Quorate-Index", "Idempotency-Replayed"] {
+            answer = answer.header_ref(name, header(name));
+        }
+    }
+    if codes.contains(&Code::PreconditionFailed) {
+        answer = answer.header_ref("ETag", header("ETag"));
     }
     if waits {
         answer = answer.header_ref("Retry-After", header("Retry-After"));

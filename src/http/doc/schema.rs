@@ -7,7 +7,6 @@ use utoipa::openapi::schema::{KnownFormat, Object, ObjectBuilder, SchemaFormat, 
 use utoipa::openapi::{Array, ArrayBuilder};
 
 use crate::machine::command::{ASSET_LEN_MAX, KEY_LEN_MAX};
-use crate::machine::once;
 
 /// A text, described by a pattern that all of it matches.
 pub(in crate::http) fn pattern(pattern: &str) -> Object {
@@ -138,16 +137,6 @@ pub(in crate::http) fn bytes(max: usize) -> Object {
     object(Type::String)
         .format(Some(SchemaFormat::KnownFormat(KnownFormat::Binary)))
         .max_length(Some(max))
-        .build()
-}
-
-/// An idempotency key.
-pub(in crate::http) fn idempotency_key() -> Object {
-    object(Type::String)
-        .pattern(Some("^[ -~]+$"))
-        .min_length(Some(1))
-        .max_length(Some(once::KEY_LEN_MAX))
-        .examples(["2f1c7b9e-order-77"])
         .build()
 }
 

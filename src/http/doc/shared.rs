@@ -7,6 +7,7 @@ use utoipa::openapi::{Components, HeaderBuilder, Ref, Required};
 use super::schema;
 use crate::http::call::LEVELS;
 use crate::http::error::Code;
+use crate::http::idempotency::key_schema;
 use crate::http::page::{LIMIT_DEFAULT, LIMIT_MAX};
 use crate::http::problems::LISTED_MAX;
 
@@ -35,14 +36,14 @@ pub(super) const OF_READS: &[Code] = &[
 
 /// What can go wrong with every write.
 pub(super) const OF_WRITES: &[Code] = &[
-    Code::IdempotencyKeyReused,
-    Code::IdempotencyKeysFull,
     Code::Overloaded,
     Code::NoLeader,
     Code::NotReady,
     Code::ShuttingDown,
     Code::WriteTimeout,
     Code::CommitTimeout,
+    Code::IdempotencyKeyReused,
+    Code::IdempotencyKeysFull,
 ];
 
 /// What can be wrong with every JSON body.
@@ -121,12 +122,12 @@ const HEADERS: &[(&str, &str)] = &[
         "The level that was reached: the same or a stronger one.",
     ),
     (
-        "Idempotency-Replayed",
-        "`true` if this is the answer of an earlier request under the same idempotency key.",
-    ),
-    (
         "Link",
         "The next page: its path and query, with `rel=\"next\"`. Absent on the last page.",
+    ),
+    (
+        "Idempotency-Replayed",
+        "`true` on an answer that was given before, to the same request under the same idempotency key.",
     ),
     (
         "Location",
@@ -221,15 +222,6 @@ fn parameters() -> [(&'static str, Parameter); 8] {
             ),
         ),
         (
-            "IdempotencyKey",
-            named(
-                "Idempotency-Key",
-                Header,
-                "Of your choosing, for one write: sent again under its key, the write is not done again and the first answer comes back.",
-                schema::idempotency_key(),
-            ),
-        ),
-        (
             "Limit",
             named("limit", Query, &limit, schema::integer(1, LIMIT_MAX)),
         ),
@@ -240,6 +232,16 @@ fn parameters() -> [(&'static str, Parameter); 8] {
                 Query,
                 "Where the page before ended: its `next_cursor`. No other filter may change with it.",
                 schema::pattern("^[0-9a-f]+$"),
+            ),
+        ),
+        (
+            "IdempotencyKey",
+            named(
+                "Idempotency-Key",
+                Header,
+                "The write is done once under this key; sent again, the first answer is given again. Another request under \
+                 the key is refused. 1 to 255 printable ASCII characters, held for a day at least.",
+                key_schema(),
             ),
         ),
         (

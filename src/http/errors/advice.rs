@@ -101,9 +101,8 @@ fn of_http(code: Code) -> (&'static str, &'static str) {
             "Asked at level leader, that is final for everything sent and answered before.",
         ),
         Code::IdempotencyKeyNotFound => (
-            "No write was done under the key, or so long ago that the key is not held any more.",
-            "If it was sent within the last 24 hours it was not done by this index: it may still be under way, so send it again \
-             under its key.",
+            "No write was done under this key, or its time is over: keys are held for a day of log time at least.",
+            "Asked at level leader, nothing sent and answered before was done under it; the write may be sent.",
         ),
         Code::KeyNotFound => (
             "The key does not exist at the index in the answer.",
@@ -143,10 +142,6 @@ fn of_conflict(code: Code) -> (&'static str, &'static str) {
 
 fn of_refusal(code: Code) -> (&'static str, &'static str) {
     match code {
-        Code::IdempotencyKeyReused => (
-            "The key stands for another request: other path, conditions or body. Nothing was done.",
-            "Take a new key for every write, and the same key only to send the same write again.",
-        ),
         Code::RefusedLedgerNotFound => (
             "The account names a ledger that does not exist.",
             "Create the ledger first.",
@@ -183,6 +178,10 @@ fn of_refusal(code: Code) -> (&'static str, &'static str) {
             "Linked transfers are posted together or not at all, and another one of the chain was refused.",
             "Look at the result of that other one.",
         ),
+        Code::IdempotencyKeyReused => (
+            "Another request, or the same with another body, was done under this idempotency key.",
+            "Choose a new key for a new request. GET /v1/idempotency/{key} shows what came of the first one.",
+        ),
         Code::MemberNotFound | Code::NotAVoter => (
             "Only a voter of this cluster can lead, and the node that was named is none.",
             "GET /v1/cluster lists the members and which of them are voters.",
@@ -205,8 +204,8 @@ fn of_refusal(code: Code) -> (&'static str, &'static str) {
 fn of_node(code: Code) -> (&'static str, &'static str) {
     match code {
         Code::IdempotencyKeysFull => (
-            "Every idempotency key is held for at least 24 hours, and as many as there is room for are held.",
-            "Send the write without a key if it has an id of its own, as transfers, accounts and ledgers do; otherwise later.",
+            "As many keys are held as may be, and none of them has had its time.",
+            "Send the write later, or without a key if it carries an id that makes it safe to send twice.",
         ),
         Code::Overloaded => (
             "More is waiting than this node takes; the detail names the limit.",
