@@ -33,7 +33,7 @@
 //! request says beyond what is known is refused, because a typo must not weaken a guarantee.
 //!
 //! # How a request passes through
-//! [`listener`] accepts, [`edge`] reads the whole body and gives the request an id, [`routes`] finds its endpoint and checks what
+//! [`listener`] accepts, [`edge`] reads the whole body and gives the request an id, [`mod@routes`] finds its endpoint and checks what
 //! the client accepts, a handler of the resource's file decodes it
 //! ([`call`], [`json`]), calls [`crate::raft::Client`] once and encodes an [`answer`]. If the leader has to do it,
 //! the edge forwards the request there ([`crate::client::Pool`]), one hop and no further. Errors become problems

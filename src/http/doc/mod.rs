@@ -1,4 +1,4 @@
-//! The description of the API (OpenAPI 3.1), made of what the endpoints say of themselves: [`super::routes`].
+//! The description of the API (OpenAPI 3.1), made of what the endpoints say of themselves: [`mod@super::routes`].
 //!
 //! Bodies of requests are described by running their readers over a sheet that notes which fields they ask for
 //! ([`super::fields`]), bodies of answers by the types that are serialized. So neither can differ from what is served.

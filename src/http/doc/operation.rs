@@ -210,7 +210,7 @@ impl Operation {
         self
     }
 
-    /// Headers of its successes beyond those of every answer; see [`shared::HEADERS`].
+    /// Headers of its successes beyond those of every answer; see the table of them in [`shared`].
     pub(in crate::http) fn sends(mut self, headers: &[&'static str]) -> Operation {
         self.headers.extend(headers);
         self
