@@ -135,3 +135,29 @@ pub(crate) fn decode_membership(bytes: &[u8]) -> Result<RaftStoredMembership, St
         membership,
     ))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_membership_is_believed_only_in_the_entry_it_was_written_for() {
+        let nodes = BTreeMap::from([(1, Member::default())]);
+        let membership = RaftMembership::new(vec![BTreeSet::from([1])], nodes).unwrap();
+        let id = |index| LogId {
+            term: 1,
+            node: 1,
+            index,
+        };
+        let body = encode_membership(Some(id(3)), &membership);
+        let at = |index| LogEntry {
+            id: id(index),
+            kind: Kind::Membership,
+            body: body.clone(),
+        };
+        let read = raft_entry(at(3)).unwrap();
+        assert!(matches!(read.payload, EntryPayload::Membership(found) if found == membership));
+        let refused = raft_entry(at(4)).unwrap_err();
+        assert!(refused.contains("of another entry"), "{refused}");
+    }
+}

@@ -143,3 +143,69 @@ fn heir(now: &Metrics, to: Option<u64>, lease: Duration) -> Result<u64, Transfer
         (None, None) => no_heir("no other voter answered lately".to_owned()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::{BTreeMap, BTreeSet};
+
+    use super::*;
+    use crate::raft::types::{RaftMembership, RaftStoredMembership};
+    use crate::raft::{Member, convert};
+    use crate::storage::LogId;
+
+    const LEASE: Duration = Duration::from_secs(60);
+    const NOW: Duration = Duration::ZERO;
+
+    /// What node 1 knows as the leader of three voters with entries up to `last`: of each other voter that it heard of, up
+    /// to where it has the log and how long ago it answered.
+    fn leader(last: u64, others: &[(u64, u64, Duration)]) -> Metrics {
+        let nodes = (1..=3).map(|id| (id, Member::default()));
+        let nodes: BTreeMap<u64, Member> = nodes.collect();
+        let voters: BTreeSet<u64> = nodes.keys().copied().collect();
+        let membership = RaftMembership::new(vec![voters], nodes).unwrap();
+        let mut now = Metrics::new_initial(1);
+        now.membership_config = Arc::new(RaftStoredMembership::new(None, membership));
+        now.last_log_index = Some(last);
+        let matched = others.iter().map(|(id, index, _)| {
+            let (term, node, index) = (1, 1, *index);
+            let matched = LogId { term, node, index };
+            (*id, Some(convert::raft_log_id(matched)))
+        });
+        now.replication = Some(matched.collect());
+        let answered = others
+            .iter()
+            .map(|(id, _, ago)| (*id, Some((openraft::TokioInstant::now() - *ago).into())));
+        now.heartbeat = Some(answered.collect());
+        now
+    }
+
+    fn refused(now: &Metrics, to: Option<u64>) -> String {
+        heir(now, to, LEASE).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn the_heir_is_who_has_most_of_the_log_among_those_that_answer() {
+        let both = leader(100, &[(2, 98, NOW), (3, 99, NOW)]);
+        assert_eq!(heir(&both, None, LEASE).unwrap(), 3);
+        assert_eq!(heir(&both, Some(2), LEASE).unwrap(), 2);
+        let gone = leader(100, &[(2, 98, NOW), (3, 99, LEASE * 2)]);
+        assert_eq!(heir(&gone, None, LEASE).unwrap(), 2);
+    }
+
+    #[test]
+    fn who_does_not_answer_is_no_heir() {
+        let gone = leader(100, &[(2, 100, LEASE * 2), (3, 100, LEASE * 2)]);
+        assert_eq!(refused(&gone, None), "no other voter answered lately");
+        assert_eq!(refused(&gone, Some(2)), "node 2 did not answer lately");
+    }
+
+    #[test]
+    fn who_lags_is_no_heir() {
+        let near = leader(LAG_MAX + 7, &[(2, 7, NOW)]);
+        assert_eq!(heir(&near, None, LEASE).unwrap(), 2);
+        let far = leader(LAG_MAX + 8, &[(2, 7, NOW)]);
+        for to in [None, Some(2)] {
+            assert_eq!(refused(&far, to), "node 2 has entries up to 7 of 1032");
+        }
+    }
+}

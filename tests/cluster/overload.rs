@@ -17,12 +17,11 @@ const VALUE: usize = 20 << 10;
 /// Deadline of a write, and what its answer may come later on a busy machine.
 const DEADLINE: Duration = Duration::from_secs(5);
 const SLACK: Duration = Duration::from_secs(2);
-/// What overload may cost a node, in bytes: the bodies of all writers several times over, and the caches and memory tables of
-/// what it writes meanwhile.
+/// What overload may cost a node, in bytes: the bodies of all writers several times over, and the log it writes meanwhile.
 const MEMORY_MAX: u64 = 400 << 20;
 
 /// A queue that is soon full, and timeouts that leave what is to be seen to overload alone: not to how long the disk of a
-/// machine that runs many tests may take. Small caches, so that memory that grows is not a cache filling up.
+/// machine that runs many tests may take.
 const FLAGS: &[&str] = &[
     "--heartbeat",
     "500ms",
@@ -34,12 +33,6 @@ const FLAGS: &[&str] = &[
     "32",
     "--queue-bytes-max",
     "1MiB",
-    "--state-cache-bytes",
-    "32MiB",
-    "--seal-journal-bytes",
-    "32MiB",
-    "--log-cache-bytes",
-    "16MiB",
 ];
 
 #[derive(Default)]

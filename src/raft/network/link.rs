@@ -302,6 +302,9 @@ pub(super) fn nonsense(what: impl ToString) -> RpcError {
 
 #[cfg(test)]
 mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+
     use super::*;
 
     #[test]
@@ -332,6 +335,90 @@ mod tests {
         }
         // What follows nothing cannot conflict; the core would panic on it.
         assert!(check_answer(&Answer::Conflict(None), None, id(0)).is_err());
+    }
+
+    /// Answers one call after the other with `answers`, each on a connection of its own.
+    async fn answer_calls(listener: TcpListener, answers: Vec<(u64, Answer)>) {
+        for (seq, answer) in answers {
+            let (mut io, _) = listener.accept().await.unwrap();
+            let mut request = Vec::new();
+            let whole = loop {
+                io.read_buf(&mut request).await.unwrap();
+                let text = String::from_utf8_lossy(&request);
+                let Some((head, _)) = text.split_once("\r\n\r\n") else {
+                    continue;
+                };
+                let length = head.lines().find_map(|line| {
+                    let (name, value) = line.split_once(": ")?;
+                    name.eq_ignore_ascii_case("content-length")
+                        .then(|| value.parse::<usize>().unwrap())
+                });
+                break head.len() + 4 + length.unwrap();
+            };
+            while request.len() < whole {
+                io.read_buf(&mut request).await.unwrap();
+            }
+            let mut body = Segments::default();
+            answer.encode(seq, 0, &mut body);
+            let head = format!(
+                "HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: {}\r\n\r\n",
+                body.len()
+            );
+            io.write_all(head.as_bytes()).await.unwrap();
+            io.write_all(&body.into_bytes()).await.unwrap();
+        }
+    }
+
+    #[tokio::test]
+    async fn an_answer_to_another_call_or_to_more_than_was_asked_is_an_error() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let member = Member {
+            peer_addr: listener.local_addr().unwrap().to_string(),
+            ..Member::default()
+        };
+        let more = Some(LogId {
+            term: 1,
+            node: 1,
+            index: 7,
+        });
+        let answers = vec![
+            (1, Answer::Matched(None)),
+            (1, Answer::Matched(None)),
+            (3, Answer::Matched(more)),
+            (4, Answer::Matched(None)),
+        ];
+        let answering = tokio::spawn(answer_calls(listener, answers));
+        let stranger = crate::raft::network::testing::Stranger::new(1, &"0".repeat(32));
+        let options = crate::raft::Options::default();
+        let clocks = crate::raft::clocks::Clocks::system();
+        let network = crate::raft::network::Network::new(stranger.dir.clone(), &options, clocks);
+        let mut link = network.link(2, &member, Lane::Unary);
+        let mut beat = async || {
+            let vote = Vote {
+                term: 1,
+                node: 1,
+                committed: true,
+            };
+            let request = AppendEntriesRequest {
+                vote: convert::raft_vote(vote),
+                prev_log_id: None,
+                entries: Vec::new(),
+                leader_commit: None,
+            };
+            let within = RPCOption::new(Duration::from_secs(30));
+            link.append_entries(request, within).await
+        };
+        assert!(beat().await.is_ok());
+        for says in ["the answer to request 1", "was answered to match"] {
+            match beat().await {
+                Err(RPCError::Network(error)) => {
+                    assert!(error.to_string().contains(says), "{error}");
+                }
+                other => panic!("{other:?}"),
+            }
+        }
+        assert!(beat().await.is_ok());
+        answering.await.unwrap();
     }
 
     #[test]

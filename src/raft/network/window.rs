@@ -153,3 +153,88 @@ impl Window {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt;
+
+    use super::*;
+    use crate::raft::wire::Segments;
+    use crate::storage::Vote;
+
+    fn window() -> Window {
+        Window::new(2, Clocks::system())
+    }
+
+    fn id(index: u64) -> Option<LogId> {
+        Some(LogId {
+            term: 1,
+            node: 1,
+            index,
+        })
+    }
+
+    /// Frame `seq`, of the one entry with that index.
+    fn frame(seq: u64, len: usize) -> InFlight {
+        InFlight {
+            seq,
+            prev: seq.checked_sub(1).and_then(id),
+            last: id(seq),
+            len,
+            sent: std::time::Instant::now(),
+        }
+    }
+
+    fn answer(seq: u64, answer: Answer) -> Option<Result<BytesMut, std::io::Error>> {
+        let mut message = Segments::default();
+        answer.encode(seq, 0, &mut message);
+        Some(Ok(BytesMut::from(&message.into_bytes()[..])))
+    }
+
+    #[test]
+    fn bytes_under_way_are_bounded_and_a_larger_frame_travels_alone() {
+        let window = window();
+        let enters = |seq, len| window.enter(frame(seq, len)).now_or_never().is_some();
+        assert!(enters(0, IN_FLIGHT_BYTES_MAX + 1), "it is alone");
+        assert!(!enters(1, 1));
+        let matched = window.answered(answer(0, Answer::Matched(id(0))));
+        assert!(matched.is_ok());
+        assert!(enters(1, IN_FLIGHT_BYTES_MAX - 1));
+        assert!(enters(2, 1));
+        assert!(!enters(3, 1));
+    }
+
+    #[test]
+    fn an_answer_that_is_not_due_or_claims_too_much_is_not_believed() {
+        let vote = Vote::default();
+        for (given, believed) in [
+            (answer(5, Answer::Matched(id(5))), true),
+            (answer(5, Answer::Conflict(id(4))), true),
+            (answer(5, Answer::HigherVote(vote)), true),
+            (answer(4, Answer::Matched(id(5))), false),
+            (answer(6, Answer::Matched(id(5))), false),
+            (answer(5, Answer::Matched(id(6))), false),
+            (answer(5, Answer::Matched(id(3))), false),
+            (answer(5, Answer::Conflict(id(5))), false),
+            (answer(5, Answer::Rare(bytes::Bytes::new())), false),
+        ] {
+            let window = window();
+            window.enter(frame(5, 1)).now_or_never().unwrap();
+            let text = format!("{given:?}");
+            assert_eq!(window.answered(given).is_ok(), believed, "{text}");
+        }
+        let nothing_asked = window().answered(answer(0, Answer::Matched(id(0))));
+        assert!(nothing_asked.is_err());
+    }
+
+    #[tokio::test]
+    async fn a_frame_after_a_long_pause_has_its_whole_time() {
+        let (pause, idle_max) = (Duration::from_secs(40), Duration::from_secs(30));
+        let window = window();
+        window.lock().moved -= pause;
+        window.enter(frame(0, 1)).await;
+        assert_eq!(window.stuck(idle_max).now_or_never(), None);
+        window.lock().moved -= pause;
+        assert_eq!(window.stuck(idle_max).now_or_never(), Some(()));
+    }
+}

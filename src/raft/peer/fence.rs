@@ -215,3 +215,37 @@ pub(super) fn check_candidate(
     let reason = format!("node {candidate} is not a member of the cluster");
     Err(Refusal::new("not a member", reason))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::raft::Member;
+    use crate::raft::types::RaftMembership;
+
+    fn committed(index: u64, members: &[u64]) -> RaftStoredMembership {
+        let id = LogId {
+            term: 1,
+            node: 1,
+            index,
+        };
+        let nodes: BTreeMap<u64, Member> =
+            members.iter().map(|id| (*id, Member::default())).collect();
+        let voters = vec![members.iter().copied().collect()];
+        let membership = RaftMembership::new(voters, nodes).unwrap();
+        RaftStoredMembership::new(Some(convert::raft_log_id(id)), membership)
+    }
+
+    #[test]
+    fn who_was_removed_is_known_from_the_newest_membership_seen() {
+        let mut roster = Roster::default();
+        roster.observe(&committed(1, &[1, 2, 3]));
+        assert_eq!(roster.removed, BTreeSet::new());
+        roster.observe(&committed(5, &[1, 2]));
+        assert_eq!(roster.removed, BTreeSet::from([3]));
+        roster.observe(&committed(1, &[1, 2, 3]));
+        roster.observe(&committed(5, &[1, 2, 3]));
+        assert_eq!(roster.removed, BTreeSet::from([3]), "nothing newer");
+        roster.observe(&committed(7, &[1, 3]));
+        assert_eq!(roster.removed, BTreeSet::from([2]));
+    }
+}

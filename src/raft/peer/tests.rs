@@ -227,3 +227,11 @@ async fn a_peer_that_reads_no_answers_is_given_up() {
     let error = ended.unwrap().unwrap().unwrap_err();
     assert_eq!(error.0, "answers are not read");
 }
+
+#[tokio::test]
+async fn a_peer_that_opens_a_stream_and_sends_nothing_is_given_up() {
+    let (_node, peer) = node().await;
+    let stream = ByHand::open(&peer, &Stranger::new(1, CLUSTER), 1 << 20);
+    let ended = stream.closed().await.unwrap_err();
+    assert_eq!(ended.0, "no frame in time");
+}

@@ -32,6 +32,8 @@ async fn nodes_told_to_form_the_same_cluster_at_once_form_one() {
 #[tokio::test(flavor = "multi_thread")]
 async fn forming_again_is_idempotent_with_the_same_members_and_refused_with_others() {
     let cluster = Cluster::formed().await;
+    // A node that has not heard of it yet would form it along.
+    cluster.converge().await;
     let mut members = cluster.members();
     for id in [1, 2] {
         let again = cluster.client(id).initialize(members.clone()).await;

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::cluster::{Cluster, eventually, fast, soon, until};
+use super::cluster::{Cluster, eventually, fast, put, soon, until};
 use crate::raft::start::Guards;
 use crate::raft::{LEASE_READ_FRACTION, Options, ReadError, ReadLevel};
 
@@ -91,6 +91,40 @@ async fn a_leader_read_waits_for_a_quorum_that_answers_after_it_came() {
         .read(ReadLevel::Leader, soon())
         .await
         .unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_read_waits_until_what_was_committed_is_applied_here() {
+    let options = Options {
+        election_min: Duration::from_secs(10),
+        election_max: Duration::from_secs(20),
+        quorum_loss_probe: Duration::from_secs(40),
+        flush_abort: Duration::from_secs(60),
+        ..fast()
+    };
+    let cluster = Cluster::formed_with(3, options, Guards::ALL).await;
+    let hung = cluster.nodes[&1].disk.hang();
+    let write = tokio::spawn(put(cluster.client(1), "a", "1", soon()));
+    eventually("the others have applied it", || {
+        [2, 3].iter().all(|id| cluster.nodes[id].get("a").is_some())
+    })
+    .await;
+    // Committed, shown to readers elsewhere, and held back here until the disk has it.
+    for level in [ReadLevel::Leader, ReadLevel::Lease] {
+        let deadline = Instant::now() + Duration::from_millis(300);
+        let refused = cluster.client(1).read(level, deadline).await;
+        assert!(matches!(refused, Err(ReadError::Timeout)), "{refused:?}");
+    }
+    let reads = [ReadLevel::Leader, ReadLevel::Lease].map(|level| {
+        let client = cluster.client(1).clone();
+        tokio::spawn(async move { client.read(level, soon()).await })
+    });
+    drop(hung);
+    for read in reads {
+        read.await.unwrap().unwrap();
+        assert_eq!(cluster.nodes[&1].get("a").as_deref(), Some("1"));
+    }
+    write.await.unwrap().unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -10,7 +10,9 @@ use std::time::Duration;
 use futures_util::stream;
 use openraft::async_runtime::WatchReceiver;
 use openraft::entry::RaftEntry as _;
-use openraft::storage::{IOFlushed, LogState, RaftLogStorage, RaftLogStorageExt, RaftStateMachine};
+use openraft::storage::{
+    IOFlushed, LogState, RaftLogStorage, RaftLogStorageExt, RaftSnapshotBuilder, RaftStateMachine,
+};
 use openraft::testing::log::{StoreBuilder, Suite};
 use openraft::{OptionalSend, RaftLogReader, StorageError, StorageHelper};
 
@@ -201,6 +203,41 @@ async fn the_gate_compares_whole_log_ids_while_a_tail_is_replaced() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_log_that_fails_ends_the_wait_at_the_gate() {
+    let disk = SlowDisk::default();
+    let log = Log::start(disk.clone(), UUID, log_options()).unwrap();
+    let mut store = LogStore::without_state(log.clone());
+    let hung = disk.hang();
+    store
+        .append([blank(1, 0)], IOFlushed::noop())
+        .await
+        .unwrap();
+    let mut gate = FlushGate::of(&log);
+    let waiting = tokio::spawn(async move { gate.wait(id(1, 0)).await });
+    disk.model.fail_at(disk.model.operations());
+    drop(hung);
+    let waited = tokio::time::timeout(PATIENCE, waiting).await;
+    let error = waited.unwrap().unwrap().unwrap_err();
+    assert_eq!(error.to_string(), "injected disk error");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_vote_is_saved_when_it_is_on_the_disk() {
+    let disk = SlowDisk::default();
+    let log = Log::start(disk.clone(), UUID, log_options()).unwrap();
+    let mut store = LogStore::without_state(log);
+    let hung = disk.hang();
+    let vote = RaftVote::new(2, 1);
+    let mut saving = Box::pin(store.save_vote(&vote));
+    let early = tokio::time::timeout(Duration::from_millis(100), &mut saving);
+    assert!(early.await.is_err(), "saved while the disk hangs");
+    drop(hung);
+    let saved = tokio::time::timeout(PATIENCE, saving).await;
+    saved.unwrap().unwrap();
+    assert_eq!(store.read_vote().await.unwrap(), Some(vote));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_log_is_not_purged_beyond_the_durable_state() {
     let root = tempfile::tempdir().unwrap();
     let log = Log::start(SlowDisk::default(), UUID, log_options()).unwrap();
@@ -224,6 +261,62 @@ async fn the_log_is_not_purged_beyond_the_durable_state() {
         state.durable() >= Some(id(1, 4)),
         "purging made it durable first"
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_snapshot_is_installed_only_if_it_is_what_was_said_and_counts_as_applied_and_flushed() {
+    let root = tempfile::tempdir().unwrap();
+    let state = State::open(&root.path().join("sender"), state_options()).unwrap();
+    let mut sender = machine(state, FlushGate::off(), &root.path().join("a"));
+    let committed = (0..5).map(|index| Ok((blank(1, index), None)));
+    sender.apply(stream::iter(committed)).await.unwrap();
+    let built = sender.build_snapshot().await.unwrap();
+    let log = Log::start(SlowDisk::default(), UUID, log_options()).unwrap();
+    let state = State::open(&root.path().join("state"), state_options()).unwrap();
+    let gate = FlushGate::of(&log);
+    let mut receiver = machine(state, gate.clone(), &root.path().join("b"));
+    let applied = receiver.watch_applied();
+
+    let mut said = built.meta.clone();
+    said.last_log_id = Some(convert::raft_log_id(id(1, 5)));
+    let refused = receiver.install_snapshot(&said, built.snapshot.clone());
+    let refused = refused.await.unwrap_err().to_string();
+    assert!(refused.contains("was said to end at"), "{refused}");
+    assert!(receiver.get_current_snapshot().await.unwrap().is_none());
+
+    let installed = receiver.install_snapshot(&built.meta, built.snapshot);
+    installed.await.unwrap();
+    assert_eq!(*applied.borrow(), Some(id(1, 4)), "readers wait for it");
+    assert!(gate.covers(id(1, 4)) && !gate.covers(id(1, 5)));
+    let current = receiver.get_current_snapshot().await.unwrap();
+    assert_eq!(current.unwrap().meta, built.meta);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_snapshot_says_what_it_holds_though_entries_are_applied_meanwhile() {
+    let root = tempfile::tempdir().unwrap();
+    let state = State::open(&root.path().join("state"), state_options()).unwrap();
+    let mut machine = machine(state, FlushGate::off(), root.path());
+    let applying = tokio::spawn({
+        let mut machine = machine.clone();
+        async move {
+            for index in 0.. {
+                let one = stream::iter([Ok((blank(1, index), None))]);
+                machine.apply(one).await.unwrap();
+            }
+        }
+    });
+    let mut last = None;
+    for _ in 0..20 {
+        let built = machine.build_snapshot().await.unwrap();
+        let held = State::inspect_checkpoint(&built.snapshot.path).unwrap();
+        let held = held.applied.log_id.map(convert::raft_log_id);
+        assert_eq!(built.meta.last_log_id, held);
+        assert!(held >= last);
+        last = held;
+    }
+    assert!(last.is_some(), "nothing was applied meanwhile");
+    applying.abort();
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,10 +1,17 @@
 //! Disks that hang or fail, and late completions.
 
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
-use super::cluster::{Cluster, eventually, fast, put, soon, until};
+use futures_util::FutureExt;
+use tokio::sync::mpsc::UnboundedReceiver;
+
+use super::cluster::{Cluster, PATIENCE, eventually, fast, put, soon, until};
 use crate::raft::start::Guards;
+use crate::raft::watchdog::{self, Faults};
 use crate::raft::{Options, WriteError};
+use crate::storage::Vote;
+use crate::storage::log::Log;
 
 /// Long times before a hung disk is acted upon.
 fn patient() -> Options {
@@ -60,6 +67,31 @@ async fn late_completions_hold_back_answers_and_nothing_else() {
         "nobody stood for election"
     );
     cluster.converge().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_more_is_proposed_while_too_much_waits_for_the_disk() {
+    let options = Options {
+        unflushed_bytes_max: 1000,
+        ..patient()
+    };
+    let cluster = Cluster::formed_with(3, options, Guards::ALL).await;
+    let hung = cluster.nodes[&1].disk.hang();
+    let large = "x".repeat(2000);
+    let proposed = tokio::spawn(put(cluster.client(1), "large", &large, soon()));
+    let node = &cluster.client(1).node;
+    eventually("the log holds more than allowed", || {
+        node.log.unflushed_bytes() > 1000
+    })
+    .await;
+    let deadline = Instant::now() + Duration::from_millis(300);
+    let waiting = put(cluster.client(1), "waiting", "1", deadline).await;
+    assert!(matches!(waiting, Err(WriteError::Expired)), "{waiting:?}");
+    let later = tokio::spawn(put(cluster.client(1), "later", "1", soon()));
+    drop(hung);
+    proposed.await.unwrap().unwrap();
+    later.await.unwrap().unwrap();
+    assert_eq!(cluster.nodes[&1].get("waiting"), None);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -148,4 +180,82 @@ async fn a_failed_sync_stops_the_node_at_once() {
     })
     .await;
     while put(cluster.client(leader), "b", "1", soon()).await.is_err() {}
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_log_that_fails_while_consensus_waits_for_nothing_stops_the_node() {
+    let cluster = Cluster::formed().await;
+    cluster.converge().await;
+    let node = &cluster.nodes[&3];
+    let log = &node.client.node.log;
+    let vote = log.state().vote.unwrap();
+    node.disk.model.fail_at(node.disk.model.operations());
+    // A write that the core does not know of: nobody tells it.
+    log.save_vote(vote, Box::new(drop));
+    eventually("the fault is reported", || {
+        !node.faults.lock().unwrap().is_empty()
+    })
+    .await;
+    let fault = node.client.status().fault.unwrap();
+    assert!(fault.starts_with("the log failed"), "{fault}");
+}
+
+async fn told_soon(told: &mut UnboundedReceiver<String>) -> String {
+    let told = tokio::time::timeout(PATIENCE, told.recv()).await;
+    told.expect("nobody was told").unwrap()
+}
+
+#[tokio::test]
+async fn a_task_that_panics_or_ends_is_a_fault_unless_the_node_stops() {
+    let (send, mut told) = tokio::sync::mpsc::unbounded_channel();
+    let new = || {
+        let send = send.clone();
+        Faults::new(Arc::new(move |what| send.send(what.to_owned()).unwrap()))
+    };
+    let faults = new();
+    faults.supervise("panicking", async { panic!("on purpose") });
+    let what = told_soon(&mut told).await;
+    assert!(what.contains("the panicking task failed"), "{what}");
+    assert_eq!(faults.get(), Some(what));
+    faults.report("and another");
+    let faults = new();
+    faults.supervise("ending", async {});
+    let what = told_soon(&mut told).await;
+    assert_eq!(
+        what, "the ending task failed: it ended",
+        "only the first counts"
+    );
+
+    let faults = new();
+    let (held, ended) = tokio::sync::oneshot::channel::<()>();
+    faults.supervise("waiting", async move {
+        let _held = held;
+        std::future::pending().await
+    });
+    faults.stop();
+    let ended = tokio::time::timeout(PATIENCE, ended).await;
+    ended.expect("it ends").unwrap_err();
+    assert_eq!(faults.get(), None);
+    assert!(told.try_recv().is_err());
+}
+
+#[tokio::test]
+async fn a_log_that_ends_is_no_fault_of_a_node_that_stops_on_purpose() {
+    let disk = super::disk::SlowDisk::default();
+    let log = Log::start(disk.clone(), "a node", super::cluster::log_options()).unwrap();
+    disk.model.fail_at(disk.model.operations());
+    let (send, failed) = tokio::sync::oneshot::channel();
+    log.save_vote(
+        Vote::default(),
+        Box::new(|result| send.send(result).unwrap()),
+    );
+    failed.await.unwrap().unwrap_err();
+    for stops in [true, false] {
+        let faults = Faults::new(Arc::new(|_| {}));
+        if stops {
+            faults.stop();
+        }
+        let watched = watchdog::watch_log(log.clone(), faults.clone()).now_or_never();
+        assert_eq!((watched.is_none(), faults.get().is_none()), (stops, stops));
+    }
 }

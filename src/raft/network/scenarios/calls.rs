@@ -139,6 +139,9 @@ pub(crate) async fn a_peer_that_is_away_is_unreachable_and_found_again(serve: Se
         assert!(matches!(error, RPCError::Unreachable(_)), "{error}");
         faults.set(&node.addr, Lane::Unary, Fault::None);
         link.append_entries(append(0, 0, 0), ttl()).await.unwrap();
+        let connected = faults.connected();
+        link.append_entries(append(0, 0, 0), ttl()).await.unwrap();
+        assert_eq!(faults.connected(), connected, "the connection is kept");
     }
 }
 
@@ -161,15 +164,23 @@ pub(crate) async fn a_node_says_who_it_is_and_joins_a_cluster_once(serve: Serve)
     );
     assert!(matches!(hello(3).await, Err(CallError::Refused(_))));
 
-    let adopt = async |cluster: &str| {
+    let adopt_as = async |to, node_uuid: &str, cluster: &str| {
         let request = handshake::AdoptRequest {
-            to: 2,
-            node_uuid: me.node_uuid.clone(),
+            to,
+            node_uuid: node_uuid.to_owned(),
             cluster_id: cluster.to_owned(),
         };
         let answer = unary_call(&node.addr, Call::Adopt, rare::encode(&request).into()).await;
         rare::decode::<handshake::AdoptResponse>(&answer.unwrap()).unwrap()
     };
+    let adopt = async |cluster: &str| adopt_as(2, &me.node_uuid, cluster).await;
+    for (to, node_uuid) in [(3, &*me.node_uuid), (2, "of another directory")] {
+        let answer = adopt_as(to, node_uuid, OTHER_CLUSTER).await;
+        assert!(
+            matches!(&answer, handshake::AdoptResponse::Refused(why) if why.contains("was meant")),
+            "{answer:?}"
+        );
+    }
     assert_eq!(
         adopt(OTHER_CLUSTER).await,
         handshake::AdoptResponse::Adopted

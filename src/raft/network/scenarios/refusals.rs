@@ -146,6 +146,10 @@ pub(crate) async fn a_newer_stream_of_a_peer_takes_over(serve: Serve) {
             .await
             .is_err()
     );
+    // The older one left after the newer one came, and did not take its place away.
+    let mut other = node.link_from(&Stranger::new(1, CLUSTER), Lane::Unary, Tcp);
+    let error = call_error(&mut other).await;
+    assert!(error.contains("another data directory"), "{error}");
 }
 
 pub(crate) async fn a_committed_removal_closes_the_stream_of_the_removed(serve: Serve) {

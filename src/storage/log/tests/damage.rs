@@ -191,6 +191,32 @@ fn a_group_of_an_earlier_life_is_not_believed() {
     assert_eq!(found.1, [entry(1, 0, 10), entry(1, 1, 20)]);
 }
 
+#[test]
+fn a_group_written_after_another_opening_does_not_continue_this_life() {
+    let disk = ModelDisk::new();
+    live(&disk, &[Step::Group(vec![append(1, 0, 10)])]);
+    // The same entry at the same place, one opening later.
+    let lives: Vec<ModelDisk> = [1, 2]
+        .map(|openings| {
+            let disk = disk.after_kill();
+            for _ in 1..openings {
+                Wal::open(disk.clone(), UUID, small()).unwrap();
+            }
+            let (mut wal, _) = Wal::open(disk.clone(), UUID, small()).unwrap();
+            wal.write_group(&[append(1, 1, 20)]).unwrap();
+            wal.write_group(&[append(1, 2, 20)]).unwrap();
+            disk
+        })
+        .into();
+    let other = lives[1].content("0000000001.log");
+    let disk = lives[0].after_kill();
+    let group = 3 * 4096..4 * 4096;
+    disk.damage("0000000001.log", |all| {
+        all[group.clone()].copy_from_slice(&other[group]);
+    });
+    assert_refused(&disk, &["offset 12288", "does not continue this log"]);
+}
+
 /// The witness of `life` as it was one write earlier: the newer slot made unreadable twice over would be too old, so the
 /// log is written again up to there.
 fn witness_after(life: &ModelDisk, entries: u64) -> Vec<u8> {

@@ -1,6 +1,7 @@
 //! Errors of the disk: nothing is acknowledged any more, and nothing is written any more.
 
 use std::sync::mpsc;
+use std::time::Instant;
 
 use super::*;
 use crate::storage::log::model::ModelDisk;
@@ -124,4 +125,61 @@ fn an_entry_damaged_on_the_disk_is_an_error_when_it_is_read() {
     let error = log.read(0..3, u64::MAX).unwrap_err();
     assert_eq!(error.kind(), std::io::ErrorKind::InvalidData);
     assert!(error.to_string().contains("entry 1 is damaged"), "{error}");
+}
+
+#[test]
+fn a_witness_that_cannot_be_synced_fails_the_log_as_a_write_would() {
+    let disk = ModelDisk::new();
+    let (log, mut writer) = Log::with_writer(disk.clone(), UUID, small()).unwrap();
+    log.append(vec![entry(1, 0, 10)], done());
+    writer.step().unwrap();
+    let (send, told) = mpsc::channel();
+    log.append(
+        vec![entry(1, 1, 10)],
+        Box::new(move |result| send.send(result.is_err()).unwrap()),
+    );
+    disk.fail_at(disk.operations());
+    assert!(writer.sync_witness().is_err());
+    assert_eq!(told.try_recv(), Ok(true), "who waits is told");
+    assert_eq!(log.poisoned(), Some("injected disk error".to_owned()));
+}
+
+#[test]
+fn a_writer_that_panics_fails_the_log_and_who_comes_later_learns_of_it() {
+    let log = Log::start(ModelDisk::new(), UUID, small()).unwrap();
+    log.append(
+        vec![entry(1, 0, 10)],
+        Box::new(|_| panic!("on purpose, on the writer's thread")),
+    );
+    let patience = Instant::now() + Duration::from_secs(30);
+    while log.poisoned().is_none() {
+        assert!(Instant::now() < patience, "the log counts as working");
+        std::thread::yield_now();
+    }
+    assert_eq!(log.poisoned(), Some("the log's writer panicked".to_owned()));
+    let (send, told) = mpsc::channel();
+    log.append(
+        vec![entry(1, 1, 10)],
+        Box::new(move |result| send.send(result.is_err()).unwrap()),
+    );
+    assert_eq!(told.try_recv(), Ok(true));
+}
+
+#[test]
+fn another_entry_in_the_place_of_one_is_an_error_when_it_is_read() {
+    let disk = ModelDisk::new();
+    let (log, mut writer) = Log::with_writer(disk.clone(), UUID, small()).unwrap();
+    log.append((0..3).map(|index| entry(1, index, 200)).collect(), done());
+    writer.step().unwrap();
+    // A write that went astray: each record is whole, and one stands where another should.
+    let (first, length) = (4096 + 72, 257);
+    disk.damage("0000000001.log", |bytes| {
+        bytes.copy_within(first..first + length, first + length);
+    });
+    assert_eq!(log.read(0..1, u64::MAX).unwrap(), [entry(1, 0, 200)]);
+    let error = log.read(1..2, u64::MAX).unwrap_err().to_string();
+    assert!(
+        error.contains("entry 1 is damaged") && error.contains("another entry"),
+        "{error}"
+    );
 }

@@ -265,3 +265,16 @@ fn mix(seed: u64) {
     let (again, _, (_, entries)) = open(&disk.after_power_cut(&[], &[])).unwrap();
     assert_eq!((entries, again.state()), (list, log.state()), "seed {seed}");
 }
+
+#[test]
+fn what_was_cut_below_a_snapshot_is_not_flushed_by_it() {
+    let (log, mut writer) = Log::with_writer(ModelDisk::new(), UUID, small()).unwrap();
+    log.append((0..9).map(|index| entry(1, index, 10)).collect(), done());
+    writer.step().unwrap();
+    log.raise_flushed(id(1, 8));
+    log.truncate_after(Some(id(1, 5)));
+    assert_eq!(*log.flushed().borrow(), Some(id(1, 5)));
+    log.save_vote(vote(2), done());
+    writer.step().unwrap();
+    assert_eq!(*log.flushed().borrow(), Some(id(1, 5)));
+}

@@ -2,11 +2,12 @@
 
 use std::collections::BTreeSet;
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock, Weak};
+use std::time::{Duration, Instant};
 
 use super::super::State;
-use super::super::core::{Crash, Hook};
+use super::super::core::{Core, Crash, Hook};
 use super::workload::Workload;
 use super::{memory, open, tuning, upto};
 
@@ -76,6 +77,48 @@ fn a_view_goes_on_reading_the_state_it_was_taken_from() {
     drop(view);
     assert_eq!(databases(&dir.path().join("state")).len(), 1);
     assert_eq!(state.view().index(), 39);
+}
+
+#[test]
+fn a_seal_of_the_replaced_state_ends_with_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let entries = Workload::new(10).entries(40);
+    let other = open(&dir.path().join("other"), tuning(true), None);
+    other.apply(&entries).unwrap();
+    other.checkpoint(&dir.path().join("checkpoint")).unwrap();
+    let (reached, begun) = std::sync::mpsc::sync_channel(1);
+    let sealed = Arc::new(OnceLock::<Weak<Core>>::new());
+    let hook: Hook = {
+        let sealed = Arc::clone(&sealed);
+        Arc::new(move |name| {
+            if name == "seal:ids" {
+                reached.send(()).unwrap();
+                // The seal stands here until it is told to end.
+                let core = sealed.get().and_then(Weak::upgrade).unwrap();
+                let patience = Instant::now() + Duration::from_secs(10);
+                while core.point("probe").is_ok() && Instant::now() < patience {
+                    std::thread::yield_now();
+                }
+            }
+            None
+        })
+    };
+    let mut tuning = tuning(false);
+    tuning.seal_journal_bytes = u64::MAX;
+    let state = open(&dir.path().join("state"), tuning, Some(hook));
+    state.apply(&entries[..20]).unwrap();
+    let old = state.core();
+    sealed.set(Arc::downgrade(&old)).unwrap();
+    let sealing = {
+        let old = Arc::clone(&old);
+        std::thread::spawn(move || old.seal_now())
+    };
+    begun.recv().unwrap();
+    state.install(&dir.path().join("checkpoint")).unwrap();
+    let ended = sealing.join().unwrap().unwrap_err().what;
+    assert!(ended.contains("stopped at"), "{ended}");
+    drop(old);
+    assert_eq!(databases(&dir.path().join("state")).len(), 1);
 }
 
 #[test]

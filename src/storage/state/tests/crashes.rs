@@ -1,7 +1,7 @@
 //! A crash at every point, losing or keeping what was not flushed.
 
 use std::path::Path;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use super::super::State;
@@ -256,4 +256,42 @@ fn a_page_of_balances_is_never_on_the_disk_before_the_journal_it_reflects() {
         &memory(&entries).dump(),
         "after the crash",
     );
+}
+
+#[test]
+fn a_flush_promises_only_what_was_written_before_it() {
+    for seed in 0..12 {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path().join("state");
+        let mut tuning = tuning(false);
+        tuning.seal_journal_bytes = u64::MAX;
+        let entries = Workload::new(seed).entries(400);
+        let state = open(&root, tuning, None);
+        let enough = Arc::new(AtomicBool::new(false));
+        let applying = {
+            let (state, enough) = (state.clone(), Arc::clone(&enough));
+            std::thread::spawn(move || {
+                let mut parts = entries.chunks(20);
+                while let Some(some) = parts.next().filter(|_| !enough.load(Ordering::SeqCst)) {
+                    state.apply(some).unwrap();
+                }
+            })
+        };
+        // While entries are decided in memory, and written after the flush has begun.
+        let durable = loop {
+            let durable = state.flush().unwrap();
+            if durable.is_some_and(|id| id.index > 20) {
+                break durable;
+            }
+        };
+        assert_eq!(state.durable(), durable);
+        enough.store(true, Ordering::SeqCst);
+        applying.join().unwrap();
+        drop(state);
+        let applied = open(&root, tuning, None).applied().log_id;
+        assert!(
+            applied >= durable,
+            "seed {seed}: {applied:?}, though {durable:?} was durable"
+        );
+    }
 }

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::super::State;
 use super::super::db::{Range, Table};
-use super::super::layout::{history_key, push_history};
+use super::super::layout::{history_key, parse_position, push_history};
 use super::workload::Workload;
 use super::{open, tuning};
 use crate::machine::{Command, Expect, Position, entry};
@@ -127,6 +127,38 @@ fn a_missing_chunk_is_refused_at_open() {
     };
     change(&root, Table::Journal, count - 1, |_| None);
     assert!(State::open(&root, super::Options::default()).is_err());
+}
+
+#[test]
+fn a_long_id_whose_row_leads_to_another_transfer_is_a_fault() {
+    let dir = tempfile::tempdir().unwrap();
+    let root = dir.path().join("state");
+    make(&root, 50);
+    let state = open(&root, tuning(false), None);
+    let core = state.core();
+    // Such ids stand under a hash.
+    let (mut long, mut other) = (None, None);
+    let mut rows = core.db.rows(Table::Ids, Range::whole(&[]), None);
+    while let Some((key, value)) = rows.next().unwrap() {
+        let found = match key.len() {
+            41 => &mut long,
+            _ => &mut other,
+        };
+        *found = Some((key.to_vec(), value.to_vec()));
+    }
+    let ((key, value), (_, elsewhere)) = (long.unwrap(), other.unwrap());
+    let id = state
+        .view()
+        .transfer_at(parse_position(&value).unwrap())
+        .unwrap()
+        .value
+        .id;
+    assert!(state.view().transfer(&id).unwrap().value.is_some());
+    let mut batch = core.db.batch();
+    batch.put(Table::Ids, &key, &elsewhere);
+    core.db.write(batch).unwrap();
+    let fault = state.view().transfer(&id).unwrap_err().what;
+    assert!(fault.contains("another id"), "{fault}");
 }
 
 #[test]
