@@ -192,6 +192,22 @@ async fn a_gated_node_does_not_stand_for_election() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_starts_alone_shows_what_it_knew_to_be_committed() {
+    let mut cluster = Cluster::formed().await;
+    cluster.put(1, "a", "1").await;
+    cluster.converge().await;
+    // What comes after it takes along to the disk that it is committed.
+    cluster.put(1, "b", "1").await;
+    cluster.converge().await;
+    for id in [1, 2, 3] {
+        cluster.crash(id).await;
+    }
+    cluster.start(3).await;
+    let alone = &cluster.nodes[&3];
+    eventually("it is applied again", || alone.get("a").is_some()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_whole_cluster_that_lost_power_keeps_what_was_acknowledged() {
     let mut cluster = Cluster::formed().await;
     for number in 0..20 {

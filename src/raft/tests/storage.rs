@@ -200,6 +200,8 @@ async fn the_gate_compares_whole_log_ids_while_a_tail_is_replaced() {
         .await
         .unwrap()
         .unwrap();
+    // What was replaced is not there, though its id is older.
+    assert!(gate.covers(id(2, 5)) && !gate.covers(id(1, 8)));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -219,6 +221,22 @@ async fn a_log_that_fails_ends_the_wait_at_the_gate() {
     let waited = tokio::time::timeout(PATIENCE, waiting).await;
     let error = waited.unwrap().unwrap().unwrap_err();
     assert_eq!(error.to_string(), "injected disk error");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_append_is_done_when_it_is_on_the_disk() {
+    let disk = SlowDisk::default();
+    let log = Log::start(disk.clone(), UUID, log_options()).unwrap();
+    let mut store = LogStore::without_state(log.clone());
+    let hung = disk.hang();
+    let mut appending = Box::pin(store.blocking_append([blank(1, 0)]));
+    let early = tokio::time::timeout(Duration::from_millis(100), &mut appending);
+    assert!(early.await.is_err(), "done while the disk hangs");
+    assert_eq!(*log.flushed().borrow(), None);
+    drop(hung);
+    let done = tokio::time::timeout(PATIENCE, appending).await;
+    done.unwrap().unwrap();
+    assert_eq!(*log.flushed().borrow(), Some(id(1, 0)));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -9,7 +9,7 @@ use tokio::sync::mpsc::UnboundedReceiver;
 use super::cluster::{Cluster, PATIENCE, eventually, fast, put, soon, until};
 use crate::raft::start::Guards;
 use crate::raft::watchdog::{self, Faults};
-use crate::raft::{Options, WriteError};
+use crate::raft::{Options, ReadError, ReadLevel, WriteError};
 use crate::storage::Vote;
 use crate::storage::log::Log;
 
@@ -67,6 +67,27 @@ async fn late_completions_hold_back_answers_and_nothing_else() {
         "nobody stood for election"
     );
     cluster.converge().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_committed_before_a_majority_has_it_on_the_disk() {
+    let cluster = Cluster::formed_with(3, patient(), Guards::ALL).await;
+    cluster.converge().await;
+    let hung = [2, 3].map(|id| cluster.nodes[&id].disk.hang());
+    let deadline = Instant::now() + Duration::from_millis(500);
+    let outcome = put(cluster.client(1), "a", "1", deadline).await;
+    assert!(
+        matches!(outcome, Err(WriteError::Unknown(_))),
+        "{outcome:?}"
+    );
+    eventually("the others have it in memory", || {
+        let index = |id| cluster.client(id).status().last_log_index;
+        index(2) == index(1) && index(3) == index(1)
+    })
+    .await;
+    assert_eq!(cluster.nodes[&1].get("a"), None);
+    drop(hung);
+    eventually("it is applied", || cluster.nodes[&1].get("a").is_some()).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -155,7 +176,16 @@ async fn a_disk_that_hangs_for_too_long_stops_the_node() {
     .await;
     let fault = cluster.client(2).status().fault.unwrap();
     assert!(fault.contains("has not finished a write"), "{fault}");
-    assert!(put(cluster.client(2), "b", "1", soon()).await.is_err());
+    let refused = put(cluster.client(2), "b", "1", soon()).await;
+    assert!(
+        matches!(refused, Err(WriteError::NotReady(_))),
+        "{refused:?}"
+    );
+    let refused = cluster.client(2).read(ReadLevel::Follower, soon()).await;
+    assert!(
+        matches!(refused, Err(ReadError::NotReady(_))),
+        "{refused:?}"
+    );
     drop(hung);
 }
 
@@ -258,4 +288,33 @@ async fn a_log_that_ends_is_no_fault_of_a_node_that_stops_on_purpose() {
         let watched = watchdog::watch_log(log.clone(), faults.clone()).now_or_never();
         assert_eq!((watched.is_none(), faults.get().is_none()), (stops, stops));
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_core_that_ends_by_itself_stops_the_node() {
+    let cluster = Cluster::formed().await;
+    let node = &cluster.nodes[&3];
+    node.raft().shutdown().await.unwrap();
+    eventually("the fault is reported", || {
+        !node.faults.lock().unwrap().is_empty()
+    })
+    .await;
+    let fault = node.client.status().fault.unwrap();
+    assert!(fault.contains("consensus"), "{fault}");
+}
+
+#[test]
+fn a_core_that_is_gone_without_a_word_is_a_fault() {
+    let ending = tokio::runtime::Runtime::new().unwrap();
+    let cluster = ending.block_on(Cluster::started(1, fast(), Guards::ALL));
+    let raft = cluster.nodes[&1].raft().clone();
+    // Its tasks end where they stand, as one that panics does.
+    ending.shutdown_timeout(PATIENCE);
+    let faults = Faults::new(Arc::new(|_| {}));
+    let watching = watchdog::watch_core(raft, faults.clone());
+    let watching = async { tokio::time::timeout(PATIENCE, watching).await };
+    let watched = tokio::runtime::Runtime::new().unwrap().block_on(watching);
+    watched.expect("it notices");
+    let fault = faults.get().unwrap();
+    assert!(fault.contains("core of consensus is gone"), "{fault}");
 }
