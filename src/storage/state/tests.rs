@@ -99,6 +99,19 @@ fn the_same_entries_give_the_same_replies_and_the_same_dump_as_in_memory() {
 }
 
 #[test]
+fn what_the_tables_hold_is_not_kept_in_memory_too() {
+    let dir = tempfile::tempdir().unwrap();
+    let state = open(&dir.path().join("state"), tuning(false), None);
+    let core = state.core();
+    for some in Workload::new(7).entries(80).chunks(3) {
+        state.apply(some).unwrap();
+        let live = core.read().unwrap();
+        let nothing = super::live::Overlay::default();
+        assert_eq!(format!("{:?}", live.overlay), format!("{nothing:?}"));
+    }
+}
+
+#[test]
 fn an_empty_state_is_made_once_and_never_out_of_a_damaged_one() {
     let dir = tempfile::tempdir().unwrap();
     let root = dir.path().join("state");
@@ -121,6 +134,28 @@ fn an_empty_state_is_made_once_and_never_out_of_a_damaged_one() {
     let refused = State::open(&root, Options::default()).unwrap_err().0;
     assert!(refused.contains("not there"), "{refused}");
     assert!(State::verify(&root).is_err());
+}
+
+#[test]
+fn every_flipped_bit_of_the_pointer_to_the_database_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let root = dir.path().join("state");
+    drop(open(&root, tuning(false), None));
+    let pointer = std::fs::read(root.join("CURRENT")).unwrap();
+    // The line's end says nothing.
+    for bit in 0..(pointer.len() - 1) * 8 {
+        let mut bad = pointer.clone();
+        bad[bit / 8] ^= 1 << (bit % 8);
+        std::fs::write(root.join("CURRENT"), &bad).unwrap();
+        let found = super::dirs::inspect(&root);
+        let same_number = bad.eq_ignore_ascii_case(&pointer);
+        assert!(found.is_err() || same_number, "bit {bit}");
+    }
+    std::fs::write(root.join("CURRENT"), &pointer).unwrap();
+    assert_eq!(
+        super::dirs::inspect(&root).unwrap(),
+        Some(root.join("state-0"))
+    );
 }
 
 #[test]

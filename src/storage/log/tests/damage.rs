@@ -58,6 +58,27 @@ fn swapped_segments_are_refused() {
 }
 
 #[test]
+fn a_head_that_restates_anything_else_than_what_came_before_is_refused() {
+    use super::super::head::Head;
+    use super::super::record::Chain;
+    let changes: [fn(&mut Head); 3] = [
+        |head| head.shape.state.vote = Some(vote(9)),
+        |head| head.shape.state.committed = Some(id(1, 0)),
+        |head| head.chain = Chain([7; 16]),
+    ];
+    for change in changes {
+        let (disk, segments) = killed();
+        let name = segments[2].as_str();
+        disk.damage(name, |bytes| {
+            let mut head = Head::decode(bytes).unwrap();
+            change(&mut head);
+            bytes[..4096].copy_from_slice(&head.encode());
+        });
+        assert_refused(&disk, &[name, "goes on from elsewhere"]);
+    }
+}
+
+#[test]
 fn a_segment_or_witness_of_another_node_is_refused() {
     let (disk, segments) = killed();
     let other = ModelDisk::new();

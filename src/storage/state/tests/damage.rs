@@ -4,10 +4,11 @@ use std::path::Path;
 
 use super::super::State;
 use super::super::db::{Range, Table};
+use super::super::journal::EntryRows;
 use super::super::layout::{history_key, parse_position, push_history};
 use super::workload::Workload;
 use super::{open, tuning};
-use crate::machine::{Command, Expect, Position, entry};
+use crate::machine::{Command, Expect, Position, Record, entry};
 use crate::storage::{Kind, LogEntry, LogId};
 
 /// A state of 50 entries, the first `sealed` of them sealed, closed.
@@ -130,6 +131,30 @@ fn a_missing_chunk_is_refused_at_open() {
 }
 
 #[test]
+fn journal_beyond_the_last_entry_applied_is_refused_at_open() {
+    let dir = tempfile::tempdir().unwrap();
+    let root = dir.path().join("state");
+    make(&root, 40);
+    let state = open(&root, tuning(false), None);
+    let core = state.core();
+    let mut rows = EntryRows::default().restart(50);
+    rows.time_ns = u64::MAX;
+    rows.push(&Record::KvDeleted { key: "k" });
+    let mut value = Vec::new();
+    let (key, _) = rows.chunk(0, &mut value);
+    let mut batch = core.db.batch();
+    batch.put(Table::Journal, &key, &value);
+    core.db.write(batch).unwrap();
+    core.db.flush().unwrap();
+    drop((core, state));
+    let refused = State::open(&root, super::Options::default()).unwrap_err().0;
+    assert!(
+        refused.contains("entry 50 is beyond the last one applied"),
+        "{refused}"
+    );
+}
+
+#[test]
 fn a_long_id_whose_row_leads_to_another_transfer_is_a_fault() {
     let dir = tempfile::tempdir().unwrap();
     let root = dir.path().join("state");
@@ -175,10 +200,11 @@ fn history_that_two_seals_grouped_differently_is_counted_once() {
     );
     let sealed: Vec<Position> = rising.iter().copied().filter(|at| at.index < 40).collect();
     assert!(sealed.len() > 30);
-    // Another row over the second half of one and the first of the next; and one of what is not sealed.
+    // Another row over the second half of one and the first of the next; one of what is not sealed; and one of both.
     let unsealed: Vec<Position> = rising.iter().copied().filter(|at| at.index >= 40).collect();
+    let both = [&sealed[sealed.len() - 2..], &unsealed[..2]].concat();
     let mut batch = core.db.batch();
-    for some in [&sealed[10..20], &unsealed[..2]] {
+    for some in [&sealed[10..20], &unsealed[..2], &both] {
         let mut row = Vec::new();
         some.windows(2)
             .for_each(|pair| push_history(pair[0], pair[1], &mut row));

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use super::super::db::Table;
+use super::super::layout::{IdKey, position};
 use super::super::{KvRow, Order, State, View};
 use super::workload::Workload;
 use super::{memory, open, tuning, upto};
@@ -196,7 +198,8 @@ fn check_lists(view: &View, memory: &Memory, expected: &Expected) {
     assert_eq!(view.kv("no such key").unwrap().value, None);
 }
 
-fn check(state: &State, memory: &Memory) {
+/// That every read of `state` gives what `memory` holds.
+pub(super) fn check(state: &State, memory: &Memory) {
     let (view, expected) = (state.view(), expected(memory));
     check_transfers(&view, memory, &expected);
     check_history(&view, &expected);
@@ -229,6 +232,31 @@ fn reads_give_what_was_applied_before_and_after_seals_of_both_kinds() {
         drop(state);
         check(&open(&root, tuning(ingest), None), &memory(&entries));
     }
+}
+
+#[test]
+fn an_id_that_was_sealed_after_the_index_that_is_read_at_is_not_found() {
+    let dir = tempfile::tempdir().unwrap();
+    let entries = Workload::new(33).entries(40);
+    let state = open(&dir.path().join("state"), tuning(false), None);
+    state.apply(&entries).unwrap();
+    state.seal().unwrap();
+    let expected = expected(&memory(&entries));
+    let short = expected.transfers.keys().find(|id| id.len() < 20);
+    let id = short.expect("one stands under itself");
+    let view = state.view();
+    assert!(view.transfer(id).unwrap().value.is_some());
+    // As if a seal wrote the row between the look at the index and the look at the table.
+    let later = Position {
+        index: view.index() + 1,
+        record: 0,
+    };
+    let core = state.core();
+    let mut batch = core.db.batch();
+    let key = IdKey::new(id.as_bytes());
+    batch.put(Table::Ids, key.as_bytes(), &position(later));
+    core.db.write(batch).unwrap();
+    assert_eq!(view.transfer(id).unwrap().value, None);
 }
 
 #[test]
