@@ -69,7 +69,12 @@ impl Db {
             ));
         }
         let db = match access {
-            Access::ReadOnly => DB::open_cf_descriptors_read_only(&options, path, tables, false),
+            Access::ReadOnly => {
+                if let Some(table) = tables::missing(path).map_err(failed)? {
+                    return Err(older(path, table));
+                }
+                DB::open_cf_descriptors_read_only(&options, path, tables, false)
+            }
             Access::Create | Access::Existing => DB::open_cf_descriptors(&options, path, tables),
         }
         .map_err(failed)?;
@@ -264,6 +269,16 @@ impl Db {
             .cf_handle(table.name())
             .expect("open names every table")
     }
+}
+
+/// Why a database that lacks `table` is not read: it cannot be given one when nothing may be changed.
+fn older(path: &Path, table: Table) -> String {
+    format!(
+        "state database {}: an older version of this program wrote it, it has no table {}: start a node of this version on it, \
+         which makes it its own, before it is read otherwise; or read it with the version that wrote it",
+        path.display(),
+        table.name()
+    )
 }
 
 /// Which rows to read, and how.

@@ -4,6 +4,7 @@ mod checkpoints;
 mod crashes;
 mod damage;
 mod reads;
+mod upgrade;
 mod workload;
 
 use std::path::Path;

@@ -1,6 +1,8 @@
 //! The tables and how RocksDB is tuned for them.
 
-use rocksdb::{BlockBasedOptions, Cache, Options};
+use std::path::Path;
+
+use rocksdb::{BlockBasedOptions, Cache, DB, Options};
 
 use super::Access;
 
@@ -84,6 +86,13 @@ impl Table {
             Table::AccountIds | Table::Ids | Table::Kv | Table::Idempotency
         )
     }
+}
+
+/// A table that the database in `path` lacks, if any: an older one lacks those that are new.
+pub(super) fn missing(path: &Path) -> Result<Option<Table>, rocksdb::Error> {
+    let there = DB::list_cf(&Options::default(), path)?;
+    let lacks = |table: &Table| !there.iter().any(|name| name == table.name());
+    Ok(Table::ALL.into_iter().find(lacks))
 }
 
 /// Options that RocksDB has and the crate has no setter for. An error in the background must not be retried in silence;
