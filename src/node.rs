@@ -245,13 +245,16 @@ async fn serve_clients(
     limits: listener::Limits,
     phase: watch::Receiver<Phase>,
 ) {
-    let refusing = edge.clone();
+    let (refusing, measuring) = (edge.clone(), edge.clone());
     let refuse: listener::Refuse = Arc::new(move |refused| refusing.refuse(refused));
     let service = service_fn(move |request: Request<Incoming>| {
         let edge = edge.clone();
         async move { Ok::<_, Infallible>(edge.answer(request).await) }
     });
-    listener::serve(listener, service, limits, Some(refuse), phase).await;
+    tokio::select! {
+        () = listener::serve(listener, service, limits, Some(refuse), phase) => {}
+        never = measuring.measure_lag() => match never {},
+    }
 }
 
 async fn serve_peers(

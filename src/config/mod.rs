@@ -121,7 +121,7 @@ impl Config {
             peers: listener::Limits::peers(),
             requests: crate::http::Limits::default(),
             threads: Threads {
-                layout: Layout::Shared,
+                layout: Layout::Separate,
                 workers: 0,
                 client_workers: 0,
             },

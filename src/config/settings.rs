@@ -186,6 +186,8 @@ settings! {
         "Most writes waiting to be proposed or in flight; beyond it they are refused as overloaded"
     WRITES: queue_bytes_max, Kind::Bytes(MIB, 16 * GIB), raft.queue_bytes_max;
         "Most bytes of such writes"
+    WRITES: queue_wait_max, times(ms(1), secs(600)), raft.queue_wait_max;
+        "How long the oldest of them may have waited for its answer, if there are more than four full entries of them; while it is older, writes are refused as overloaded"
     WRITES: unflushed_bytes_max, Kind::Bytes(64 * KIB, GIB), raft.unflushed_bytes_max;
         "Bytes handed to the log and not yet on the disk beyond which nothing more is proposed"
 
@@ -233,6 +235,8 @@ settings! {
         "Most bytes of the bodies of all requests under way, and of large answers not yet taken; beyond it requests are refused as overloaded"
     REQUESTS: writes_max, Kind::Count("writes", 1, 1_000_000), requests.writes_max;
         "Most writes under way in a node at once; beyond it they are refused as overloaded, before they are parsed"
+    REQUESTS: lag_max, times(ms(1), secs(600)), requests.lag_max;
+        "How late the threads that serve clients may be; while they are later, writes are refused as overloaded by their head alone"
     REQUESTS: body_timeout, times(secs(1), secs(600)), requests.body_timeout;
         "Longest time a body may take, however fast it comes"
     REQUESTS: body_grace, times(ms(100), secs(600)), requests.body_grace;
@@ -250,7 +254,7 @@ settings! {
         "Longest silence between two requests of a peer connection"
 
     THREADS: threads, Kind::Choice(Layout::NAMES), threads.layout;
-        "One runtime for everything, or one for clients beside the one for consensus"
+        "One runtime for everything, or one for clients beside the one for consensus, so that much to do for clients does not delay heartbeats"
     THREADS: workers, Kind::Count("threads", 0, 1024), threads.workers;
         "Worker threads for consensus and peers; 0 for one a core"
     THREADS: client_workers, Kind::Count("threads", 0, 1024), threads.client_workers;

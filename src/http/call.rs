@@ -63,6 +63,11 @@ impl Call {
         self.method == Method::GET || self.method == Method::HEAD
     }
 
+    /// It is refused while there is too much to do: writes are. Who looks after the cluster is not.
+    pub(super) fn is_shed(&self) -> bool {
+        !self.is_safe() && !self.uri.path().starts_with("/v1/cluster")
+    }
+
     /// Asking twice has the effect of asking once: reads, creates, which carry an id that is unique for ever, and what comes with
     /// an idempotency key. Another write to a key is not: sent again, it may undo what another client wrote in between.
     pub(super) fn is_retry_safe(&self) -> bool {

@@ -1,6 +1,7 @@
 //! Around every handler: the body is read, the request gets an id, the answer its common headers, an error its body; and a
 //! request that only the leader can serve goes there.
 
+use std::convert::Infallible;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Instant;
@@ -14,22 +15,20 @@ use futures_util::FutureExt;
 use http_body_util::BodyExt;
 use hyper::body::Body as HttpBody;
 use serde_json::{Value, json};
-use tokio::sync::{Semaphore, SemaphorePermit};
 use tower::Service;
 
+use super::admission::Admission;
 use super::answer::INDEX;
 use super::call::{Call, Input};
 use super::error::{ApiError, Code, Frame, Problem, check_routed};
-use super::forward::{Forwarder, deadline};
-use super::limits::{Bound, Memory};
+use super::forward::Forwarder;
+use super::limits::Memory;
 use super::listener::{Phase, Refused};
 use super::{App, Served, Shared, body, routes};
 use crate::raft::{Role, Standing};
 
 /// Answers from this size on, in bytes, are counted until they are sent.
 const HELD_LEN_MIN: usize = 64 << 10;
-/// Bodies from this size on, in bytes, are not even read while there is no room for what they ask.
-const SHED_LEN_MIN: u64 = 16 << 10;
 /// Longest request id taken over from a client, in bytes.
 const REQUEST_ID_LEN_MAX: usize = 128;
 
@@ -52,7 +51,7 @@ pub struct Edge {
     forwarder: Arc<Forwarder>,
     ids: Arc<RequestIds>,
     bodies: Arc<Memory>,
-    writes: Arc<Semaphore>,
+    admission: Admission,
 }
 
 impl Edge {
@@ -66,9 +65,14 @@ impl Edge {
             forwarder: Arc::default(),
             ids: Arc::new(RequestIds::new()),
             bodies: Memory::new(app.limits.bodies_bytes_max),
-            writes: Arc::new(Semaphore::new(app.limits.writes_max)),
+            admission: Admission::new(app.limits.clone(), app.raft.clone()),
             app,
         }
+    }
+
+    /// Measures for ever how late the threads are that this runs on; they should be the ones that call [`Edge::answer`].
+    pub async fn measure_lag(&self) -> Infallible {
+        self.admission.measure_lag().await
     }
 
     /// Answers one request.
@@ -92,7 +96,10 @@ impl Edge {
         let _in_flight = self.app.meter.begin();
         let limits = &self.app.limits;
         let bound = limits.body(call.uri.path());
-        if let Err(refused) = self.admit(&call, bound, body.size_hint().lower()) {
+        if let Err(refused) = self
+            .admission
+            .by_head(&call, bound, body.size_hint().lower())
+        {
             // Who waits for leave to send a body has not sent it.
             if !call.headers.contains_key(header::EXPECT) {
                 body::discard(body, limits).await;
@@ -103,7 +110,7 @@ impl Edge {
         match body::read(body, bound, limits, &mut share).await {
             Ok(body) => {
                 call.body = body;
-                let place = self.place(&call);
+                let place = self.admission.place(&call);
                 let call = Arc::new(call);
                 let response = match place {
                     Ok(_held) => self.forwarder.serve(self, &call).await,
@@ -115,23 +122,6 @@ impl Edge {
             }
             Err(error) => self.finish(&call, Err(error)),
         }
-    }
-
-    /// A place among the writes under way. Those that wait for a processor are in no queue that says how long it is, so they
-    /// are bounded by their number: with too many, each would be late, and all the work on them in vain.
-    fn place(&self, call: &Call) -> Result<Option<SemaphorePermit<'_>>, ApiError> {
-        if call.is_safe() || call.uri.path().starts_with("/v1/cluster") {
-            return Ok(None);
-        }
-        self.writes.try_acquire().map(Some).map_err(|_| {
-            let max = self.app.limits.writes_max;
-            let detail = format!("as many writes are under way as writes_max allows, {max}");
-            let problem = Problem::new(Code::Overloaded, detail);
-            problem
-                .with("limit", max)
-                .with("setting", "writes_max")
-                .into()
-        })
     }
 
     /// Counts a large answer until it is sent: who asks for pages and does not take them must not fill the memory. What became
@@ -154,36 +144,6 @@ impl Edge {
                 unreachable!("the length of an answer is known once it is in memory")
             }
         }))
-    }
-
-    /// Refuses what its head alone says cannot be served, before its body costs anything.
-    fn admit(&self, call: &Call, bound: Bound, announced: u64) -> Result<(), ApiError> {
-        let max = self.app.limits.uri_bytes_max;
-        let have = call
-            .uri
-            .path_and_query()
-            .map_or(0, |both| both.as_str().len());
-        if have > max {
-            let detail = format!("path and query have {have} bytes, uri_bytes_max is {max}");
-            let problem = Problem::new(Code::UriTooLong, detail);
-            return Err(problem
-                .with("limit", max)
-                .with("setting", "uri_bytes_max")
-                .into());
-        }
-        if announced > bound.bytes as u64 {
-            return Err(body::too_large(announced, bound));
-        }
-        let path = call.uri.path();
-        // Of a value its bytes go into the log, of transfers about a third of their JSON.
-        let share = match path {
-            _ if call.is_safe() || announced < SHED_LEN_MIN => return Ok(()),
-            _ if path.starts_with("/v1/kv/") => 1,
-            _ if path.starts_with("/v1/transfers") => 3,
-            _ => return Ok(()),
-        };
-        let bytes = usize::try_from(announced).expect("checked against a usize above") / share;
-        Ok(self.app.raft.check_room(bytes, deadline(call))?)
     }
 
     /// The bytes of an answer to what the listener refuses.

@@ -27,6 +27,8 @@ pub struct Limits {
     pub bodies_bytes_max: usize,
     /// Most writes under way, from their body being here to their answer.
     pub writes_max: usize,
+    /// How late the threads that serve clients may be before writes are refused.
+    pub lag_max: Duration,
     /// Longest time a body may take, however fast it comes.
     pub body_timeout: Duration,
     /// Time before the rate of a body counts.
@@ -50,6 +52,7 @@ impl Default for Limits {
             page_bytes_max: 4 << 20,
             bodies_bytes_max: 256 << 20,
             writes_max: 1024,
+            lag_max: Duration::from_secs(1),
             body_timeout: Duration::from_secs(30),
             body_grace: Duration::from_secs(5),
             body_rate_min: 1 << 10,

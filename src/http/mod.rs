@@ -47,9 +47,13 @@ pub mod limits;
 
 mod activity;
 
+mod admission;
+
 mod body;
 
 mod door;
+
+mod lag;
 
 mod watched;
 

@@ -358,6 +358,8 @@ mod tests {
         let queue = Queue::new(Limits {
             commands: 10,
             bytes: 1000,
+            wait: std::time::Duration::MAX,
+            wait_bytes: 1000,
         });
         let commands = ["a", "b", "c"].map(|key| Command::KvDelete {
             key,

@@ -77,6 +77,9 @@ pub struct Options {
     pub queue_commands_max: usize,
     /// Most bytes of commands waiting or in flight.
     pub queue_bytes_max: usize,
+    /// How long the oldest of them may have waited for its answer; while it is older, and more wait than a few entries take,
+    /// writes are refused as overloaded.
+    pub queue_wait_max: Duration,
     /// Bytes handed to the log and not yet on the disk beyond which nothing more is proposed.
     pub unflushed_bytes_max: u64,
     /// A flush older than this aborts the process.
@@ -99,6 +102,7 @@ impl Default for Options {
             batch_bytes_max: 256 << 10,
             queue_commands_max: 16_384,
             queue_bytes_max: 64 << 20,
+            queue_wait_max: Duration::from_secs(1),
             unflushed_bytes_max: 16 << 20,
             flush_abort: Duration::from_secs(10),
             clock_tolerance: Duration::from_secs(5),

@@ -7,7 +7,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tokio::sync::{Notify, oneshot};
 
@@ -20,6 +20,7 @@ pub(super) type Answer = Result<Written, WriteError>;
 pub(super) struct Waiting {
     /// Its bytes, after room for an entry's header.
     pub(super) bytes: Vec<u8>,
+    number: u64,
     /// Bytes it counts for.
     weight: usize,
     /// When it came.
@@ -32,13 +33,21 @@ pub(super) struct Waiting {
 pub(super) struct Limits {
     pub(super) commands: usize,
     pub(super) bytes: usize,
+    /// How long the oldest command without an answer may have waited for one, once there are more than `wait_bytes` of them.
+    pub(super) wait: Duration,
+    pub(super) wait_bytes: usize,
 }
+
+/// As many full entries without an answer are a disk that takes a breath; more of them, old, are more than the cluster can do.
+const WAIT_ENTRIES: usize = 4;
 
 impl From<&Options> for Limits {
     fn from(options: &Options) -> Limits {
         Limits {
             commands: options.queue_commands_max,
             bytes: options.queue_bytes_max,
+            wait: options.queue_wait_max,
+            wait_bytes: options.batch_bytes_max.saturating_mul(WAIT_ENTRIES),
         }
     }
 }
@@ -55,6 +64,8 @@ pub(super) struct Queue {
 struct Inner {
     waiting: BTreeMap<u64, Waiting>,
     waiting_bytes: usize,
+    /// Of each batch handed over whose first command has no answer yet: the number of that one, and when it came.
+    handed_over: BTreeMap<u64, Instant>,
     next: u64,
     /// Waiting and handed over.
     commands: usize,
@@ -112,6 +123,7 @@ impl Queue {
         inner.waiting_bytes += weight;
         let waiting = Waiting {
             bytes,
+            number,
             weight,
             since: now,
             answer,
@@ -151,6 +163,9 @@ impl Queue {
             taken.push(first.remove());
         }
         inner.waiting_bytes -= bytes;
+        if let Some(first) = taken.first() {
+            inner.handed_over.insert(first.number, first.since);
+        }
         taken
     }
 
@@ -183,6 +198,7 @@ impl Queue {
         let mut inner = self.lock();
         inner.commands -= 1;
         inner.bytes -= waiting.weight;
+        inner.handed_over.remove(&waiting.number);
         drop(inner);
         // Who waited may have gone away.
         let _ = waiting.answer.send(answer);
@@ -244,8 +260,11 @@ impl Inner {
         if let Some(error) = &self.closed {
             return Err(error.clone());
         }
-        let limit = self.limit_reached(limits, weight);
-        match limit.or_else(|| self.wait_too_long(deadline, now)) {
+        let limit = self
+            .limit_reached(limits, weight)
+            .or_else(|| self.answered_too_late(limits, now))
+            .or_else(|| self.wait_too_long(deadline, now));
+        match limit {
             Some(limit) => Err(WriteError::Overloaded { limit }),
             None => Ok(()),
         }
@@ -260,6 +279,23 @@ impl Inner {
         (wait >= left).then(|| {
             let (wait, left) = (wait.as_millis(), left.as_millis());
             format!("writes wait {wait} ms before they are proposed, this one has {left} ms left")
+        })
+    }
+
+    /// What is under way is answered in order, too: who comes now waits at least as long for its answer as the oldest has.
+    fn answered_too_late(&self, limits: Limits, now: Instant) -> Option<String> {
+        if self.bytes <= limits.wait_bytes {
+            return None;
+        }
+        let handed_over = self.handed_over.first_key_value().map(|(_, since)| *since);
+        let waiting = self.waiting.first_key_value().map(|(_, first)| first.since);
+        let oldest = handed_over.or(waiting)?;
+        let wait = now.saturating_duration_since(oldest);
+        (wait > limits.wait).then(|| {
+            let (wait, max) = (wait.as_millis(), limits.wait.as_millis());
+            format!(
+                "the oldest write has waited {wait} ms for its answer, queue_wait_max is {max} ms"
+            )
         })
     }
 
@@ -296,12 +332,15 @@ impl Drop for Ticket {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     fn queue(commands: usize, bytes: usize) -> Arc<Queue> {
-        Queue::new(Limits { commands, bytes })
+        Queue::new(Limits {
+            commands,
+            bytes,
+            wait: Duration::from_secs(1),
+            wait_bytes: bytes / 2,
+        })
     }
 
     fn later() -> Instant {
@@ -408,5 +447,29 @@ mod tests {
         drop(first);
         assert!(queue.check(1000, later()).is_err());
         assert!(self::queue(10, 100).check(1000, Instant::now()).is_ok());
+    }
+    #[test]
+    fn while_much_waits_long_for_its_answer_nothing_more_is_taken_in() {
+        let queue = queue(10, 100);
+        let (begun, later_by) = (Instant::now(), Duration::from_secs(60));
+        let at = |ms| {
+            let now = begun + Duration::from_millis(ms);
+            let check = queue.lock().check(queue.limits, 1, now + later_by, now);
+            check.map_err(|error| error.to_string())
+        };
+        let _first = queue.enter(vec![], 50, later()).unwrap();
+        let mut taken = queue.take(1, 100);
+        assert!(at(5000).is_ok(), "it is not much");
+        let _second = queue.enter(vec![], 1, later()).unwrap();
+        assert!(at(500).is_ok(), "it is not long");
+        let refused = at(5000).unwrap_err();
+        assert!(refused.contains("queue_wait_max is 1000 ms"), "{refused}");
+        queue.finish(taken.remove(0), Err(WriteError::Expired));
+        assert!(at(5000).is_ok(), "it has its answer");
+        let _third = queue.enter(vec![], 50, later()).unwrap();
+        assert!(
+            at(5000).is_err(),
+            "not yet handed over, it waits all the same"
+        );
     }
 }
