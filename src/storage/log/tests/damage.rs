@@ -238,6 +238,37 @@ fn a_group_written_after_another_opening_does_not_continue_this_life() {
     assert_refused(&disk, &["offset 12288", "does not continue this log"]);
 }
 
+#[test]
+fn entries_out_of_order_are_refused_though_every_record_is_whole() {
+    for wrong in [id(2, 3), id(2, 1), id(1, 2)] {
+        let disk = ModelDisk::new();
+        let (mut wal, _) = Wal::open(disk.clone(), UUID, small()).unwrap();
+        wal.write_group(&[append(2, 0, 10), append(2, 1, 10)])
+            .unwrap();
+        wal.write_group(&[append(wrong.term, wrong.index, 10)])
+            .unwrap();
+        let says = ["offset 8264", "does not follow the one before"];
+        assert_refused(&disk.after_kill(), &says);
+    }
+}
+
+#[test]
+fn a_group_of_another_place_in_a_torn_tail_proves_nothing() {
+    let disk = ModelDisk::new();
+    let (mut wal, _) = Wal::open(disk.clone(), UUID, small()).unwrap();
+    wal.write_group(&[append(1, 0, 10)]).unwrap();
+    let witness = disk.content("witness");
+    wal.write_group(&[append(1, 1, 9000)]).unwrap();
+    let disk = disk.after_kill();
+    disk.replace("witness", Some(witness));
+    // The group in the tail is torn, and where it should go on stands a whole block from before it.
+    disk.damage("0000000001.log", |bytes| {
+        bytes.copy_within(4096..8192, 3 * 4096);
+    });
+    let (.., found) = open(&disk).unwrap();
+    assert_eq!(found.1, [entry(1, 0, 10)]);
+}
+
 /// The witness of `life` as it was one write earlier: the newer slot made unreadable twice over would be too old, so the
 /// log is written again up to there.
 fn witness_after(life: &ModelDisk, entries: u64) -> Vec<u8> {

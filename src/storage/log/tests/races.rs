@@ -147,6 +147,11 @@ fn unflushed_bytes_and_age_count_the_queue_and_what_is_under_way() {
     let one = log.unflushed_bytes();
     assert!((1000..1100).contains(&one));
     let batch = writer.take();
+    assert_eq!(log.unflushed_bytes(), one);
+    assert!(
+        log.oldest_unflushed() > Duration::ZERO,
+        "nothing waits, and one is under way"
+    );
     log.append(vec![entry(1, 1, 1000)], done());
     assert_eq!(log.unflushed_bytes(), 2 * one);
     let age = log.oldest_unflushed();
