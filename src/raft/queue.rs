@@ -427,6 +427,29 @@ mod tests {
         );
         assert_eq!(queue.take(10, 8).len(), 1);
         assert_eq!(queue.take(10, 8).len(), 0);
+        let _tickets: Vec<_> = [4, 4, 4]
+            .map(|weight| queue.enter(vec![], weight, later()).unwrap())
+            .into();
+        assert_eq!(queue.take(2, 100).len(), 2);
+    }
+
+    #[test]
+    fn what_waits_when_the_queue_closes_is_refused_and_what_comes_later_until_it_opens() {
+        let queue = queue(10, 100);
+        let why = || WriteError::NotReady("the disk hangs".to_owned());
+        let mut ticket = queue.enter(vec![], 1, later()).unwrap();
+        queue.close(why());
+        queue.refuse_waiting(&why());
+        let not_ready = |refused: WriteError| matches!(refused, WriteError::NotReady(_));
+        assert!(ticket.answer.try_recv().unwrap().is_err_and(not_ready));
+        assert!(queue.is_idle());
+        assert!(queue.enter(vec![], 1, later()).is_err_and(not_ready));
+        queue.open();
+        drop(queue.enter(vec![], 1, later()).unwrap());
+        // A node that stops is not opened again by a disk that recovers.
+        queue.close_for_good(why());
+        queue.open();
+        assert!(queue.enter(vec![], 1, later()).is_err());
     }
 
     #[test]
