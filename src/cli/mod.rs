@@ -30,6 +30,8 @@ mod list;
 
 mod verify;
 
+mod log;
+
 mod bench;
 
 use std::process::ExitCode;
@@ -132,6 +134,9 @@ enum Command {
     Leader(cluster::Leader),
     /// Check a stopped node's data directory.
     Verify(verify::Verify),
+    /// The log of a stopped node.
+    #[command(subcommand)]
+    Log(log::Log),
     /// Ledgers: sets of accounts in one asset.
     #[command(subcommand)]
     Ledger(ledger::Ledger),
@@ -191,6 +196,7 @@ fn run(cli: Cli) -> Result<(), Failure> {
         Command::Serve(serve) => serve.run(),
         Command::Config(config) => config.run(&global),
         Command::Verify(verify) => verify.run(&global),
+        Command::Log(log) => log.run(),
         Command::Bench(bench) => bench.run(&global),
         Command::Init(init) => asking(init.run(&global)),
         Command::Status => asking(cluster::status(&global)),

@@ -3,6 +3,7 @@
 //! A data directory holds `lock` (held while a process uses it), `identity` (who this is), `log/` (the write-ahead log and its
 //! tail witness: [`log`]) and `state/` (the journal and what is derived from it: [`state`]).
 
+pub mod applied;
 pub mod histogram;
 pub mod identity;
 pub mod log;

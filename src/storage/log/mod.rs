@@ -25,6 +25,7 @@ pub mod wal;
 mod cache;
 mod chores;
 mod codec;
+mod entries;
 mod head;
 mod index;
 mod read;
@@ -49,6 +50,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 pub use chores::{Chores, Spare};
+pub use entries::Entries;
 pub use head::FORMAT;
 pub use record::{BLOCK, Position};
 pub use recover::Recovered;

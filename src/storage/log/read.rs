@@ -86,6 +86,18 @@ pub(super) fn warm(shared: &Shared, bytes_max: u64) -> io::Result<()> {
     Ok(())
 }
 
+/// Reads entry `index` at `place` of `file`.
+pub(super) fn read_at(file: &Arc<dyn File>, place: Place, index: u64) -> io::Result<LogEntry> {
+    let run = Run {
+        first: index,
+        places: vec![place],
+        file: file.clone(),
+    };
+    let mut entries = Vec::new();
+    read_run(&run, &mut entries)?;
+    Ok(entries.swap_remove(0))
+}
+
 fn clip(inner: &Inner, range: &Range<u64>) -> Range<u64> {
     range.start.max(inner.view.first)..range.end.min(inner.view.end())
 }

@@ -30,6 +30,7 @@ mod seal;
 mod stats;
 
 mod dump;
+mod follow;
 mod read;
 mod verify;
 mod view;

@@ -3,6 +3,7 @@
 mod checkpoints;
 mod crashes;
 mod damage;
+mod follow;
 mod reads;
 mod upgrade;
 mod workload;

@@ -1,0 +1,210 @@
+//! The parts of the harness that can be wrong without anybody noticing: what is sent, how answers are understood, what an
+//! export becomes, and what a partition cuts.
+
+use std::collections::BTreeSet;
+
+use serde_json::json;
+
+use crate::harness::api::{Asked, Said, request, said};
+use crate::harness::applied::translate;
+use crate::harness::faults::partition::shapes;
+use crate::harness::http::Reply;
+use crate::history::{Answer, Call, Level};
+
+use super::{Claim, claim};
+
+/// Claims of this file.
+pub(crate) const ALL: &[Claim] = &[
+    claim!(only_a_body_that_says_so_makes_an_answer_certain),
+    claim!(an_absent_register_is_a_value_with_its_index),
+    claim!(an_answer_that_no_correct_node_gives_is_told_apart),
+    claim!(a_conditional_write_names_the_tag_that_it_saw),
+    claim!(an_export_becomes_what_the_clients_asked),
+    claim!(an_export_of_what_nobody_asked_is_refused),
+    claim!(each_partition_cuts_what_it_says),
+];
+
+fn asked(call: Call, level: Option<Level>) -> Asked {
+    Asked {
+        op: call.is_write().then(|| "c1-1".to_owned()),
+        call,
+        key: Some("r1".to_owned()),
+        level,
+        tag: None,
+    }
+}
+
+fn reply(status: u16, headers: &[(&str, &str)], body: &str) -> Reply {
+    Reply::made(status, headers, body)
+}
+
+fn only_a_body_that_says_so_makes_an_answer_certain() {
+    let write = asked(Call::Write(1), None);
+    let cases = [
+        (503, r#"{"code":"no_leader","outcome":"not_applied"}"#, true),
+        (
+            429,
+            r#"{"code":"overloaded","outcome":"not_applied"}"#,
+            true,
+        ),
+        (
+            504,
+            r#"{"code":"commit_timeout","outcome":"unknown"}"#,
+            false,
+        ),
+        (500, r#"{"code":"internal","outcome":"unknown"}"#, false),
+        (503, "", false),
+        (502, "<html>", false),
+    ];
+    for (status, body, is_certain) in cases {
+        let said = said(&write, &reply(status, &[], body));
+        let expected = match is_certain {
+            true => matches!(said, Said::NotApplied(_)),
+            false => matches!(said, Said::Unknown(_)),
+        };
+        assert!(expected, "{status} {body}: {said:?}");
+    }
+}
+
+fn an_absent_register_is_a_value_with_its_index() {
+    let read = asked(Call::Read, Some(Level::Leader));
+    let body = r#"{"code":"key_not_found","index":"17"}"#;
+    let Said::Done(told) = said(&read, &reply(404, &[], body)) else {
+        panic!("an absent key is an answer");
+    };
+    assert_eq!(told.answer, Answer::Register(None));
+    assert_eq!(told.index, Some(17));
+    let headers = [
+        ("quorate-index", "18"),
+        ("quorate-staleness", "12ms"),
+        ("consistency-effective", "lease"),
+        ("etag", "\"18.0\""),
+    ];
+    let Said::Done(told) = said(&read, &reply(200, &headers, "5")) else {
+        panic!("a value is an answer");
+    };
+    assert_eq!(told.answer, Answer::Register(Some(5)));
+    assert_eq!((told.index, told.staleness), (Some(18), Some(12_000_000)));
+    assert_eq!(told.reached, Some(Level::Lease));
+}
+
+fn an_answer_that_no_correct_node_gives_is_told_apart() {
+    let cases = [
+        (asked(Call::Read, Some(Level::Lease)), 200, "no number"),
+        (
+            asked(Call::Write(1), None),
+            422,
+            r#"{"code":"idempotency_key_reused"}"#,
+        ),
+        (
+            asked(Call::Write(1), None),
+            412,
+            r#"{"code":"precondition_failed"}"#,
+        ),
+        (
+            asked(Call::Cas(None, 1), None),
+            404,
+            r#"{"code":"key_not_found"}"#,
+        ),
+    ];
+    for (asked, status, body) in cases {
+        let said = said(&asked, &reply(status, &[], body));
+        assert!(
+            matches!(said, Said::Absurd(_)),
+            "{asked:?} {status}: {said:?}"
+        );
+    }
+}
+
+fn a_conditional_write_names_the_tag_that_it_saw() {
+    let from_nothing = request(&asked(Call::Cas(None, 1), None));
+    assert!(
+        from_nothing
+            .headers
+            .contains(&("if-none-match", "*".to_owned()))
+    );
+    let tagged = Asked {
+        tag: Some("\"4.0\"".to_owned()),
+        ..asked(Call::Cas(Some(1), 2), None)
+    };
+    let from_one = request(&tagged);
+    assert!(
+        from_one
+            .headers
+            .contains(&("if-match", "\"4.0\"".to_owned()))
+    );
+    assert!(
+        from_one
+            .headers
+            .contains(&("idempotency-key", "c1-1".to_owned()))
+    );
+}
+
+const EXPORT: &str = r#"{"index":2,"term":1,"at":"2.0","f":"ledger","key":"bank","value":{"asset":"USD","scale":2},"result":true}
+{"index":3,"term":1,"at":"3.0","op":"setup-a0","f":"transfer","key":"setup-a0","value":{"from":"mint","to":"a0","amount":"40","code":1},"result":true}
+{"index":4,"term":1,"at":"4.0","op":"c1-1","f":"put","key":"r1","value":"7","result":true}
+{"index":5,"term":1,"at":"5.0","op":"c1-2","f":"put","key":"r1","value":"8","expect":"4.0","result":true}
+{"index":5,"term":1,"at":"5.1","op":"c2-1","f":"put","key":"r1","value":"9","expect":"absent","result":false,"code":"precondition_failed"}
+{"index":6,"term":2,"at":"6.0","op":"c1-2","f":"put","key":"r1","value":"8","expect":"4.0","result":true,"dup":true}
+{"index":7,"term":2,"at":"7.0","op":"c3-1","f":"put","key":"s1/12","value":"12","result":true}
+{"index":8,"term":2,"at":"8.0","op":"c4-1","f":"transfer","key":"c4-1","value":{"from":"a0","to":"a1","amount":"5","code":1},"result":false}
+"#;
+
+fn an_export_becomes_what_the_clients_asked() {
+    let text = translate(EXPORT).expect("an export");
+    let told: Vec<serde_json::Value> = text
+        .lines()
+        .map(|line| serde_json::from_str(line).expect("JSON"))
+        .collect();
+    let expected = [
+        json!({"index":4,"term":1,"op":"c1-1","f":"write","key":"r1","value":7}),
+        json!({"index":5,"term":1,"op":"c1-2","f":"cas","key":"r1","value":[7,8],"result":true}),
+        json!({"index":5,"term":1,"op":"c2-1","f":"cas","key":"r1","value":[null,9],"result":false}),
+        json!({"index":6,"term":2,"op":"c1-2","f":"cas","key":"r1","value":[7,8],"result":true,"dup":true}),
+        json!({"index":7,"term":2,"op":"c3-1","f":"add","key":"s1","value":12}),
+        json!({"index":8,"term":2,"op":"c4-1","f":"transfer","value":{"from":"a0","to":"a1","amount":5},"result":false}),
+    ];
+    assert_eq!(told, expected);
+}
+
+fn an_export_of_what_nobody_asked_is_refused() {
+    let strange = [
+        EXPORT.replace("\"f\":\"put\"", "\"f\":\"delete\""),
+        EXPORT.replace("\"value\":\"12\"", "\"value\":\"x\""),
+        EXPORT.replace("\"expect\":\"4.0\"", "\"expect\":\"4.1\""),
+        EXPORT.replace("\"term\":1", "\"term\":"),
+    ];
+    for export in strange {
+        assert!(translate(&export).is_err(), "{export}");
+    }
+    // A write without a condition that was refused shows, and contradicts the model.
+    let refused = EXPORT.replace(
+        "\"value\":\"7\",\"result\":true",
+        "\"value\":\"7\",\"result\":false",
+    );
+    assert!(translate(&refused).is_err(), "its tag is missing then");
+}
+
+fn each_partition_cuts_what_it_says() {
+    for size in 2..=7 {
+        let order: Vec<u64> = (1..=size).collect();
+        for (name, directions) in shapes(&order) {
+            let cut: BTreeSet<(u64, u64)> = directions.iter().copied().collect();
+            assert_eq!(cut.len(), directions.len(), "{name}: none twice");
+            assert!(cut.iter().all(|(a, b)| a != b), "{name}");
+            let is_symmetric = cut.iter().all(|(a, b)| cut.contains(&(*b, *a)));
+            assert_eq!(is_symmetric, !["deaf", "dumb"].contains(&name), "{name}");
+            assert!(
+                size == 2 || !cut.is_empty(),
+                "{name} of {size} cuts nothing"
+            );
+            let sees = |node: u64| (1..=size).filter(|b| !cut.contains(&(node, *b))).count() as u64;
+            match name {
+                "alone" => assert_eq!(sees(1), 1, "{name} of {size}"),
+                "ring" if size > 3 => assert!((1..=size).all(|node| sees(node) == 3)),
+                "bridge" if size > 2 => assert!((1..=size).any(|node| sees(node) == size)),
+                _ => {}
+            }
+        }
+    }
+}

@@ -1,0 +1,195 @@
+//! Run directories: the kept samples, what a check leaves, and what a report says.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use crate::history::History;
+use crate::promises::{Limits, judge};
+use crate::report::Report;
+use crate::report::plots;
+use crate::report::summary::markdown;
+use crate::run::Evidence;
+
+use super::store::{Flaw, Options, simulate};
+use super::{Claim, claim, red};
+
+/// Claims of this file.
+pub(crate) const ALL: &[Claim] = &[
+    claim!(the_green_sample_is_green),
+    claim!(the_red_sample_is_red_for_its_one_reason),
+    claim!(the_samples_are_small),
+    claim!(a_check_leaves_every_file_and_changes_none_that_it_read),
+    claim!(a_directory_that_breaks_its_format_is_refused_with_file_and_line),
+    claim!(a_report_names_what_was_read_and_what_was_acknowledged),
+    claim!(every_plot_is_drawn_and_is_well_formed),
+    claim!(a_timeline_needs_nothing_from_outside),
+];
+
+/// A run of the simulated store, kept: `green`, or `red` for a stale lease read.
+fn sample(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/faults/sample")
+        .join(name)
+}
+
+fn report(evidence: &Evidence) -> Report {
+    Report::new(evidence, judge(evidence, &Limits::default()))
+}
+
+fn the_green_sample_is_green() {
+    let evidence = Evidence::load(&sample("green")).expect("the sample keeps the format");
+    let none: [&str; 0] = [];
+    assert_eq!(red(&evidence), none);
+    assert!(evidence.history.operations.len() > 200);
+}
+
+fn the_red_sample_is_red_for_its_one_reason() {
+    let evidence = Evidence::load(&sample("red")).expect("the sample keeps the format");
+    assert_eq!(red(&evidence), ["linear", "witness"]);
+    let text = markdown(&report(&evidence));
+    assert!(text.starts_with("# RED: register on 3 nodes"), "{text}");
+    assert!(text.contains("- lease read of "), "{text}");
+    assert!(text.contains(" was acknowledged; "), "{text}");
+}
+
+fn the_samples_are_small() {
+    for name in ["green", "red"] {
+        let mut bytes = 0;
+        for dir in [sample(name), sample(name).join("logs")] {
+            for entry in fs::read_dir(&dir).expect("the sample is there") {
+                let about = entry.and_then(|entry| entry.metadata()).expect("a file");
+                bytes += if about.is_file() { about.len() } else { 0 };
+            }
+        }
+        assert!(bytes < 200_000, "{name} has {bytes} bytes");
+    }
+}
+
+fn a_check_leaves_every_file_and_changes_none_that_it_read() {
+    let dir = tempfile::tempdir().expect("a directory for files that come and go");
+    let files = simulate(&Options::small(2, "mixed"));
+    files
+        .write(dir.path())
+        .expect("the directory can be written");
+    let read = |name: &str| fs::read_to_string(dir.path().join(name)).expect(name);
+    let before = [
+        "plan.json",
+        "final.json",
+        "history.jsonl",
+        "logs/n1.applied.jsonl",
+        "logs/n1.log",
+    ]
+    .map(read);
+    assert!(crate::check(dir.path(), dir.path(), &Limits::default()).expect("it can be judged"));
+    let after = [
+        "plan.json",
+        "final.json",
+        "history.jsonl",
+        "logs/n1.applied.jsonl",
+        "logs/n1.log",
+    ]
+    .map(read);
+    assert_eq!(before, after);
+    for name in [
+        "run.json",
+        "report.md",
+        "timeline.html",
+        "history.edn",
+        "keys/r0.edn",
+        "plots/latency-raw.svg",
+    ] {
+        assert!(!read(name).is_empty());
+    }
+    let run: serde_json::Value = serde_json::from_str(&read("run.json")).expect("run.json is JSON");
+    assert_eq!(run["verdict"], "green");
+    assert_eq!(run["plan"]["seed"], 2);
+    assert!(run["statistics"]["faults"]["kill"]["on_leader"].as_u64() > Some(0));
+    let again = Evidence::load(dir.path()).expect("the reports are in nobody's way");
+    assert_eq!(
+        again.history.events.len(),
+        History::parse("h", &before[2])
+            .expect("as before")
+            .events
+            .len()
+    );
+}
+
+fn a_directory_that_breaks_its_format_is_refused_with_file_and_line() {
+    let dir = tempfile::tempdir().expect("a directory for files that come and go");
+    let mut files = simulate(&Options::small(2, "set"));
+    let log = files.logs.get_mut(&2).expect("there is a node 2");
+    *log = log.replacen("\"index\":5,", "\"index\":1,", 1);
+    files
+        .write(dir.path())
+        .expect("the directory can be written");
+    let error = crate::check(dir.path(), dir.path(), &Limits::default())
+        .expect_err("an index falls")
+        .to_string();
+    assert!(
+        error.contains("n2.applied.jsonl:") && error.contains("index 1 is below the line above"),
+        "{error}"
+    );
+    assert!(
+        !dir.path().join("run.json").exists(),
+        "nothing is said of what could not be read"
+    );
+}
+
+fn a_report_names_what_was_read_and_what_was_acknowledged() {
+    let tale = "0 > write k 1\n0 ok @1\n0 > write k 2\n0 ok @2\n1 > read k lease\n1 ok =1 @1";
+    let text = markdown(&report(&super::tale::evidence(tale, &["1 o0\n2 o1"])));
+    let fact = "- lease read of k = 1 [ok, history 4-5, applied 1], after write of 2 to k [ok, history 2-3, log 2] was \
+                acknowledged; write of 1 to k [ok, history 0-1, log 1] is older\n";
+    assert!(text.contains(fact), "{text}");
+    assert!(text.contains("| linear | **VIOLATED** (1) |"), "{text}");
+}
+
+fn every_plot_is_drawn_and_is_well_formed() {
+    let evidence = simulate(&Options::small(4, "mixed")).evidence();
+    for plot in plots::ALL {
+        let svg = (plot.draw)(&evidence).unwrap_or_else(|| panic!("{} shows nothing", plot.name));
+        assert!(
+            svg.starts_with("<svg ") && svg.ends_with("</svg>\n"),
+            "{}",
+            plot.name
+        );
+        assert!(
+            svg.contains("kill") && svg.contains("on the leader"),
+            "{}: no faults",
+            plot.name
+        );
+        assert!(
+            !svg.contains("NaN") && !svg.contains("inf"),
+            "{}: not a number",
+            plot.name
+        );
+    }
+    for plot in plots::ALL {
+        assert_eq!(
+            (plot.draw)(&Evidence::default()),
+            None,
+            "{}: of nothing",
+            plot.name
+        );
+    }
+}
+
+fn a_timeline_needs_nothing_from_outside() {
+    let options = Options {
+        flaw: Some(Flaw::LostWrite),
+        ..Options::small(1, "register")
+    };
+    let mut evidence = simulate(&options).evidence();
+    evidence.plan.workload = "</script><b>".to_owned();
+    let report = report(&evidence);
+    let html = crate::report::timeline::html(&report, &evidence);
+    for outside in ["http:", "https:", "src=", "@import", "url("] {
+        assert!(!html.contains(outside), "{outside}");
+    }
+    assert_eq!(
+        html.matches("</script>").count(),
+        2,
+        "a name must not end a script"
+    );
+    assert!(!html.contains("__DATA__") && !html.contains("__TITLE__"));
+}

@@ -1,0 +1,116 @@
+//! Second opinions, by other means: slow, plain, and written without a look at what they are compared with.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::history::{Answer, Call, Micro, Operation, Outcome};
+
+/// Whether one register's history is linearizable, decided line by line: the set of all states that the register may be
+/// in, each with the open operations that have taken effect in it, is carried along from event to event. Nothing is
+/// reduced; an unknown operation stays open for ever.
+pub(crate) fn is_linear(operations: &[&Operation]) -> bool {
+    let mut events: Vec<(u64, bool, usize)> = Vec::new();
+    for (at, operation) in operations
+        .iter()
+        .enumerate()
+        .filter(|(_, o)| o.outcome != Outcome::Fail)
+    {
+        events.push((operation.invoked.index, true, at));
+        events.extend(operation.returned().map(|end| (end, false, at)));
+    }
+    events.sort_unstable();
+    let mut open: BTreeSet<usize> = BTreeSet::new();
+    let mut worlds: BTreeSet<(Option<i64>, BTreeSet<usize>)> =
+        BTreeSet::from([(None, BTreeSet::new())]);
+    for (_, is_begin, at) in events {
+        if is_begin {
+            open.insert(at);
+            continue;
+        }
+        let mut grown = worlds.clone();
+        let mut fresh: Vec<_> = worlds.into_iter().collect();
+        while let Some((state, done)) = fresh.pop() {
+            for next in open.iter().filter(|next| !done.contains(next)) {
+                let Some(state) = effect(operations[*next], state) else {
+                    continue;
+                };
+                let world = (state, done.iter().copied().chain([*next]).collect());
+                if grown.insert(world.clone()) {
+                    fresh.push(world);
+                }
+            }
+        }
+        open.remove(&at);
+        worlds = grown
+            .into_iter()
+            .filter(|(_, done)| done.contains(&at))
+            .map(|(state, mut done)| {
+                done.remove(&at);
+                (state, done)
+            })
+            .collect();
+    }
+    !worlds.is_empty()
+}
+
+/// The register after an operation, if it can have its answer here; one without an answer that changes nothing has not
+/// taken effect.
+fn effect(operation: &Operation, state: Option<i64>) -> Option<Option<i64>> {
+    match (&operation.call, operation.answer()) {
+        (Call::Read, Some(Answer::Register(value))) => (*value == state).then_some(state),
+        (Call::Write(value), _) => Some(Some(*value)),
+        (Call::Cas(old, _), Some(Answer::Applied(false))) => (*old != state).then_some(state),
+        (Call::Cas(old, new), _) => (*old == state).then_some(Some(*new)),
+        _ => None,
+    }
+}
+
+/// Whether transactions over lists are strictly serializable, by trying every order. Unknown ones may have happened or not.
+pub(crate) fn is_strictly_serializable(transactions: &[&Operation]) -> bool {
+    let left: Vec<&Operation> = transactions
+        .iter()
+        .copied()
+        .filter(|t| t.outcome != Outcome::Fail)
+        .collect();
+    goes_on(&left, &BTreeMap::new())
+}
+
+fn goes_on(left: &[&Operation], lists: &BTreeMap<String, Vec<i64>>) -> bool {
+    if left
+        .iter()
+        .all(|transaction| transaction.answer().is_none())
+    {
+        return true;
+    }
+    left.iter().enumerate().any(|(at, next)| {
+        let is_first = !left.iter().any(|other| other.precedes(next));
+        let after = if is_first { run(next, lists) } else { None };
+        after.is_some_and(|lists| {
+            let mut rest = left.to_vec();
+            rest.remove(at);
+            goes_on(&rest, &lists)
+        })
+    })
+}
+
+fn run(
+    transaction: &Operation,
+    lists: &BTreeMap<String, Vec<i64>>,
+) -> Option<BTreeMap<String, Vec<i64>>> {
+    let steps = match (transaction.answer(), &transaction.call) {
+        (Some(Answer::Txn(steps)), _) | (_, Call::Txn(steps)) => steps,
+        _ => return None,
+    };
+    let mut lists = lists.clone();
+    for step in steps {
+        match step {
+            Micro::Append(key, element) => lists.entry(key.clone()).or_default().push(*element),
+            Micro::Read(_, None) => {}
+            Micro::Read(key, Some(seen)) => {
+                if lists.get(key).cloned().unwrap_or_default() != *seen {
+                    return None;
+                }
+            }
+        }
+    }
+    Some(lists)
+}

@@ -1,0 +1,187 @@
+//! The end of a run: everything healed, every key written and read once more at every level, the nodes stopped, and their
+//! applied logs and digests taken from their directories.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+use serde_json::Value;
+
+use super::client::Client;
+use super::nodes::Nodes;
+use super::workloads::{Planned, bank};
+use super::world::World;
+use super::{api, applied, http};
+use crate::history::{Call, Happening, Level};
+use crate::random::Random;
+use crate::run::FinalState;
+
+/// How long a healed cluster may take to be ready.
+const HEALED: Duration = Duration::from_secs(30);
+/// How long one operation of the final phase may take, all its attempts together.
+const ANSWERED: Duration = Duration::from_secs(15);
+/// How long stopping may take.
+const STOPPED: Duration = Duration::from_secs(60);
+
+/// Heals everything and waits until the cluster is ready; how long that took.
+///
+/// # Errors
+/// When it does not come back.
+pub(crate) fn heal(nodes: &mut Nodes) -> anyhow::Result<Duration> {
+    nodes.net.heal_all();
+    for id in nodes.ids() {
+        if !nodes.is_running(id) {
+            nodes.start(id)?;
+        } else if nodes.is_paused(id) {
+            nodes.pause(id, false)?;
+        }
+    }
+    let start = Instant::now();
+    wait_ready(nodes)?;
+    Ok(start.elapsed())
+}
+
+/// Waits until every node is ready and one leads.
+///
+/// # Errors
+/// When that takes too long.
+pub(crate) fn wait_ready(nodes: &Nodes) -> anyhow::Result<()> {
+    let glance = Duration::from_millis(500);
+    let is_ready = |id: &u64| {
+        let reply = http::ask(nodes.addr(*id), "GET", "/readyz", "", glance);
+        reply.is_ok_and(|reply| reply.status == 200)
+    };
+    let start = Instant::now();
+    while !(nodes.ids().iter().all(is_ready) && nodes.leader().is_some()) {
+        let waited = start.elapsed();
+        anyhow::ensure!(waited < HEALED, "the cluster is not ready after {waited:?}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    Ok(())
+}
+
+/// Waits until every node has applied at least `index`.
+///
+/// # Errors
+/// When that takes too long.
+pub(crate) fn wait_applied(nodes: &Nodes, index: u64) -> anyhow::Result<()> {
+    let glance = Duration::from_millis(500);
+    let has_applied = |id: &u64| {
+        let reply = http::ask(nodes.addr(*id), "GET", "/livez", "", glance).ok();
+        let applied = reply.and_then(|reply| reply.number("quorate-applied-index"));
+        applied.is_some_and(|applied| applied >= index)
+    };
+    let start = Instant::now();
+    while !nodes.ids().iter().all(has_applied) {
+        let waited = start.elapsed();
+        anyhow::ensure!(
+            waited < HEALED,
+            "not everybody has applied {index} after {waited:?}"
+        );
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    Ok(())
+}
+
+/// Writes every key once more and reads it at every level.
+pub(crate) fn final_phase(world: &Arc<World>, has_bank: bool, seed: u64) {
+    world.say(&Happening::Phase("final".to_owned()));
+    let mut random = Random::new(seed);
+    let mut client = Client::new(Arc::clone(world), 1, seed, 0);
+    let mut keys: Vec<Option<String>> = world.keys().into_iter().map(Some).collect();
+    if has_bank {
+        keys.push(None);
+    }
+    for key in keys {
+        let call = match &key {
+            None => bank::transfer(&mut random),
+            Some(key) if api::is_set(key) => Call::Add(world.value()),
+            Some(_) => Call::Write(world.value()),
+        };
+        answered(world, &mut client, &Planned::write(key.clone(), call));
+        for level in Level::ALL {
+            answered(world, &mut client, &Planned::read(key.clone(), level));
+        }
+    }
+}
+
+/// Does an operation until it is answered; a write is a new one each time.
+fn answered(world: &World, client: &mut Client, planned: &Planned) {
+    let start = Instant::now();
+    let mut planned = planned.clone();
+    while client.perform(planned.clone(), None).is_none() {
+        if start.elapsed() > ANSWERED {
+            world.fail(format!("in the final phase {planned:?} is not answered"));
+            return;
+        }
+        planned.call = match planned.call {
+            Call::Write(_) => Call::Write(world.value()),
+            Call::Add(_) => Call::Add(world.value()),
+            other => other,
+        };
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// Stops every node and leaves what they applied in `dir`.
+///
+/// # Errors
+/// When a node does not stop in good order, its directory does not verify, or cannot be exported.
+pub(crate) fn collect(nodes: &mut Nodes, dir: &Path, binary: &Path) -> anyhow::Result<()> {
+    nodes.stop_all(STOPPED)?;
+    let mut ends = Vec::new();
+    for id in nodes.ids() {
+        let applied = verify(binary, &nodes.data_dir(id));
+        ends.push((id, applied.with_context(|| format!("node {id}"))?));
+    }
+    // While they stop, one may apply an entry more than another: compared is what all have.
+    let until = ends.iter().map(|(_, applied)| *applied).min();
+    let until = until.context("a cluster without nodes")?;
+    let mut finals = Vec::new();
+    for (id, _) in &ends {
+        let exported = export(binary, &nodes.data_dir(*id), until);
+        let (lines, digest) = exported.with_context(|| format!("node {id}"))?;
+        let path = dir.join("logs").join(format!("n{id}.applied.jsonl"));
+        let log = applied::translate(&lines).with_context(|| format!("node {id}"))?;
+        fs::write(path, log)?;
+        finals.push(FinalState {
+            node: *id,
+            applied: until,
+            digest,
+        });
+    }
+    let finals = serde_json::to_string_pretty(&finals)? + "\n";
+    fs::write(dir.join("final.json"), finals)?;
+    Ok(())
+}
+
+/// Has the binary check a directory; gives its applied index.
+fn verify(binary: &Path, data: &Path) -> anyhow::Result<u64> {
+    let output = Command::new(binary)
+        .args(["verify", "-o", "json"])
+        .arg(data)
+        .output()?;
+    let told = String::from_utf8_lossy(&output.stderr).into_owned();
+    anyhow::ensure!(output.status.success(), "verify: {told}");
+    let found: Value = serde_json::from_slice(&output.stdout).context("verify")?;
+    let index = found["state"]["applied_index"].as_str();
+    index
+        .context("nothing is applied")?
+        .parse()
+        .context("an index")
+}
+
+/// The applied log up to `until`, and the digest there.
+fn export(binary: &Path, data: &Path, until: u64) -> anyhow::Result<(String, String)> {
+    let output = Command::new(binary)
+        .args(["log", "export", "--until", &until.to_string(), "--data-dir"])
+        .arg(data)
+        .output()?;
+    let told = String::from_utf8(output.stderr)?;
+    anyhow::ensure!(output.status.success(), "log export: {told}");
+    let digest = told.trim().rsplit_once("digest ").context("no digest")?.1;
+    Ok((String::from_utf8(output.stdout)?, digest.to_owned()))
+}

@@ -1,0 +1,198 @@
+//! The scheduler of faults: which, whom and when, all drawn from the seed.
+//!
+//! Faults of different classes overlap. Classes come by turns, in a new order each turn; within a class every second install
+//! is aimed at the leader, the first one included, and the others may hit it by chance. Each install and each heal is written down with its outcome.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::faults::{Fault, Heal, Installed, NotInstalled};
+use super::nodes::Nodes;
+use super::world::World;
+use crate::history::Happening;
+use crate::history::nemesis::{Done, Step};
+use crate::random::Random;
+
+/// How often is looked whether something is due.
+const LOOK: Duration = Duration::from_millis(5);
+
+/// How long a fault waits for a leader; what is in force meanwhile stays so.
+const LEADERLESS: Duration = Duration::from_millis(500);
+
+/// Does things to the cluster.
+pub(crate) struct Nemesis {
+    world: Arc<World>,
+    random: Random,
+    faults: Vec<&'static dyn Fault>,
+    /// What is left of this turn.
+    turn: Vec<&'static dyn Fault>,
+    /// Faults that may be in force at once.
+    overlap: usize,
+    /// The pause between two installs, in the mean.
+    every: Duration,
+    active: Vec<Active>,
+    installs: u64,
+    /// By class.
+    of_class: BTreeMap<&'static str, u64>,
+}
+
+struct Active {
+    id: u64,
+    fault: &'static str,
+    nodes: Vec<u64>,
+    on_leader: bool,
+    ends: Instant,
+    heal: Heal,
+}
+
+impl Nemesis {
+    /// One that knows these faults.
+    pub(crate) fn new(
+        world: Arc<World>,
+        faults: &[&'static dyn Fault],
+        seed: u64,
+        overlap: usize,
+        every: Duration,
+    ) -> Nemesis {
+        Nemesis {
+            world,
+            random: Random::new(seed),
+            faults: faults.to_vec(),
+            turn: Vec::new(),
+            overlap,
+            every,
+            active: Vec::new(),
+            installs: 0,
+            of_class: BTreeMap::new(),
+        }
+    }
+
+    /// Works until `end`, then heals everything.
+    pub(crate) fn run(&mut self, nodes: &mut Nodes, end: Instant) {
+        let mut next = Instant::now();
+        while Instant::now() < end && !self.world.is_stopped() {
+            self.heal_due(nodes, Instant::now());
+            self.look_for_dead(nodes);
+            if Instant::now() >= next && self.active.len() < self.overlap {
+                self.install(nodes);
+                let pause = self.random.latency(self.every.as_secs_f64() * 1e3);
+                next = Instant::now() + Duration::from_nanos(pause).min(self.every * 3);
+            }
+            std::thread::sleep(LOOK);
+        }
+        let all = Instant::now() + Duration::from_secs(3600);
+        self.heal_due(nodes, all);
+    }
+
+    fn next_fault(&mut self) -> Option<&'static dyn Fault> {
+        if self.turn.is_empty() {
+            self.turn.clone_from(&self.faults);
+        }
+        // What is in force already gives way to what is not.
+        let free = |fault: &&dyn Fault| !self.active.iter().any(|a| a.fault == fault.name());
+        let free: Vec<usize> = (0..self.turn.len())
+            .filter(|at| free(&self.turn[*at]))
+            .collect();
+        let at = *(!free.is_empty()).then(|| self.random.pick(&free))?;
+        Some(self.turn.remove(at))
+    }
+
+    fn install(&mut self, nodes: &mut Nodes) {
+        let Some(fault) = self.next_fault() else {
+            return;
+        };
+        let leader = self.wait_leader(nodes);
+        let id = self.installs;
+        self.installs += 1;
+        let of_class = self.of_class.entry(fault.name()).or_default();
+        *of_class += 1;
+        let aim = leader.filter(|_| *of_class % 2 == 1);
+        let step = match fault.install(nodes, aim, &mut self.random) {
+            Ok(installed) => self.started(id, fault, leader, installed),
+            Err(NotInstalled::Skipped(reason)) => step(id, Done::Skipped, Some(reason)),
+            Err(NotInstalled::Indeterminate(reason)) => step(id, Done::Indeterminate, Some(reason)),
+        };
+        let name = fault.name().to_owned();
+        self.world.say(&Happening::Install(name, step));
+    }
+
+    /// Who leads, after waiting a little for somebody to: most faults that meet no leader meet nothing worth it.
+    fn wait_leader(&self, nodes: &Nodes) -> Option<u64> {
+        let start = Instant::now();
+        loop {
+            let leader = nodes.leader().map(|(leader, _)| leader);
+            if leader.is_some() || start.elapsed() > LEADERLESS {
+                return leader;
+            }
+            std::thread::sleep(LOOK);
+        }
+    }
+
+    fn started(
+        &mut self,
+        id: u64,
+        fault: &'static dyn Fault,
+        leader: Option<u64>,
+        installed: Installed,
+    ) -> Step {
+        let Installed { nodes, lasts, heal } = installed;
+        let on_leader = leader.is_some_and(|leader| nodes.contains(&leader));
+        self.active.push(Active {
+            id,
+            fault: fault.name(),
+            nodes: nodes.clone(),
+            on_leader,
+            ends: Instant::now() + lasts,
+            heal,
+        });
+        Step {
+            nodes,
+            on_leader,
+            ..step(id, Done::Installed, None)
+        }
+    }
+
+    fn heal_due(&mut self, nodes: &mut Nodes, now: Instant) {
+        let (due, later) = std::mem::take(&mut self.active)
+            .into_iter()
+            .partition(|active| active.ends <= now);
+        self.active = later;
+        let due: Vec<Active> = due;
+        for active in due {
+            let healed = (active.heal)(nodes);
+            let (outcome, reason) = match healed {
+                Ok(()) => (Done::Installed, None),
+                Err(error) => (Done::Indeterminate, Some(format!("{error:#}"))),
+            };
+            let step = Step {
+                nodes: active.nodes,
+                on_leader: active.on_leader,
+                ..step(active.id, outcome, reason)
+            };
+            let name = active.fault.to_owned();
+            self.world.say(&Happening::Heal(name, step));
+        }
+    }
+
+    /// A node that ends by itself is a finding; the run goes on to its end without it.
+    fn look_for_dead(&mut self, nodes: &mut Nodes) {
+        match nodes.look_for_dead() {
+            Ok(dead) if dead.is_empty() => {}
+            Ok(dead) => self
+                .world
+                .fail(format!("nodes {dead:?} ended by themselves")),
+            Err(error) => self.world.fail(format!("{error:#}")),
+        }
+    }
+}
+
+fn step(id: u64, outcome: Done, reason: Option<String>) -> Step {
+    Step {
+        id,
+        nodes: Vec::new(),
+        on_leader: false,
+        outcome,
+        reason,
+    }
+}

@@ -1,0 +1,382 @@
+//! The nodes: real processes of the built binary on directories of their own, with the network between them.
+//!
+//! They die with the thread that started them, so all of this belongs to the main thread. Their process ids are also in a
+//! file of the run directory, for `scripts/faults.sh clean`.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::Write as _;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::json;
+
+use super::disks::Disks;
+use super::http;
+use super::net::{Net, Proxied};
+use crate::ports::Ports;
+use crate::run::Exit;
+
+/// How long a look at a node may take.
+const GLANCE: Duration = Duration::from_millis(250);
+
+/// Timeouts of the nodes, shorter than those for a LAN: less waiting, the same code.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Pace {
+    /// Between heartbeats.
+    pub(crate) heartbeat: Duration,
+    /// The shortest time without a leader before an election.
+    pub(crate) election_min: Duration,
+    /// The longest such time, and the lease.
+    pub(crate) election_max: Duration,
+}
+
+impl Pace {
+    /// For tests.
+    pub(crate) const FAST: Pace = Pace {
+        heartbeat: Duration::from_millis(60),
+        election_min: Duration::from_millis(350),
+        election_max: Duration::from_millis(700),
+    };
+}
+
+/// The nodes of a run.
+pub(crate) struct Nodes {
+    dir: PathBuf,
+    binary: PathBuf,
+    pace: Pace,
+    flags: Vec<String>,
+    ports: Ports,
+    /// The network between them.
+    pub(crate) net: Net,
+    size: u64,
+    running: BTreeMap<u64, Running>,
+    disks: Option<Disks>,
+    exits: Vec<Exit>,
+}
+
+struct Running {
+    child: Child,
+    is_paused: bool,
+}
+
+impl Nodes {
+    /// Nodes `1..=size` in `dir`, none of them started.
+    ///
+    /// # Errors
+    /// When there are no ports or threads for the network.
+    pub(crate) fn new(
+        dir: &Path,
+        binary: &Path,
+        size: u64,
+        pace: Pace,
+        flags: &[String],
+    ) -> anyhow::Result<Nodes> {
+        let ports = Ports::reserve();
+        let real = |id: u64| Proxied {
+            peer: local(ports.peer(id)),
+            client: local(ports.client(id)),
+        };
+        let reals = (1..=size).map(|id| (id, real(id))).collect();
+        let net = Net::start(&reals).context("the network")?;
+        Ok(Nodes {
+            dir: dir.to_owned(),
+            binary: binary.to_owned(),
+            pace,
+            flags: flags.to_vec(),
+            ports,
+            net,
+            size,
+            running: BTreeMap::new(),
+            disks: None,
+            exits: Vec::new(),
+        })
+    }
+
+    /// Every node's id.
+    pub(crate) fn ids(&self) -> Vec<u64> {
+        (1..=self.size).collect()
+    }
+
+    /// Its timeouts.
+    pub(crate) fn pace(&self) -> Pace {
+        self.pace
+    }
+
+    /// Where a node serves clients, past the network.
+    pub(crate) fn addr(&self, id: u64) -> SocketAddr {
+        local(self.ports.client(id))
+    }
+
+    /// Its data directory.
+    pub(crate) fn data_dir(&self, id: u64) -> PathBuf {
+        self.dir.join("data").join(format!("n{id}")).join("node")
+    }
+
+    /// Gives every node a disk whose power can be cut; before any is started.
+    ///
+    /// # Errors
+    /// When the system does not let us.
+    pub(crate) fn make_disks(&mut self) -> anyhow::Result<()> {
+        self.disks = Some(Disks::make(&self.dir.join("data"), &self.ids())?);
+        Ok(())
+    }
+
+    /// Whether the nodes have such disks.
+    pub(crate) fn has_disks(&self) -> bool {
+        self.disks.is_some()
+    }
+
+    /// Cuts the power of nodes: first their disks, then their processes.
+    ///
+    /// # Errors
+    /// When there are no such disks, or the system does not let us.
+    pub(crate) fn cut_power(&mut self, ids: &[u64]) -> anyhow::Result<()> {
+        let disks = self.disks.as_ref().context("no disks")?;
+        disks.cut(ids)?;
+        for id in ids {
+            // A node that lost its disk may have ended by itself since.
+            let mut node = self.running.remove(id).context("it does not run")?;
+            node.child.kill()?;
+            let status = node.child.wait()?;
+            self.note_exit(*id, status, true);
+        }
+        Ok(())
+    }
+
+    /// Gives a node's disk its power back.
+    ///
+    /// # Errors
+    /// When there is no such disk, or the system does not let us.
+    pub(crate) fn restore_power(&self, id: u64) -> anyhow::Result<()> {
+        self.disks.as_ref().context("no disks")?.restore(id)
+    }
+
+    /// Where it prints.
+    pub(crate) fn log(&self, id: u64) -> PathBuf {
+        self.dir.join("logs").join(format!("n{id}.log"))
+    }
+
+    /// Whether it runs, paused or not.
+    pub(crate) fn is_running(&self, id: u64) -> bool {
+        self.running.contains_key(&id)
+    }
+
+    /// Whether it is paused.
+    pub(crate) fn is_paused(&self, id: u64) -> bool {
+        self.running.get(&id).is_some_and(|node| node.is_paused)
+    }
+
+    /// Nodes that run and are not paused.
+    pub(crate) fn awake(&self) -> Vec<u64> {
+        let awake = self.running.iter().filter(|(_, node)| !node.is_paused);
+        awake.map(|(id, _)| *id).collect()
+    }
+
+    /// Processes that ended so far.
+    pub(crate) fn exits(&self) -> &[Exit] {
+        &self.exits
+    }
+
+    /// Starts a node on its directory.
+    ///
+    /// # Errors
+    /// When it runs already or cannot be started.
+    pub(crate) fn start(&mut self, id: u64) -> anyhow::Result<()> {
+        anyhow::ensure!(!self.is_running(id), "node {id} runs already");
+        fs::create_dir_all(self.data_dir(id))?;
+        let log = File::options()
+            .create(true)
+            .append(true)
+            .open(self.log(id))?;
+        let mut command = self.command();
+        let proxied = self.net.address(id);
+        command
+            .args(["serve", "--node-id", &id.to_string()])
+            .arg("--data-dir")
+            .arg(self.data_dir(id))
+            .args(["--listen", &self.addr(id).to_string()])
+            .args(["--peer-listen", &local(self.ports.peer(id)).to_string()])
+            .args(["--advertise-peer", &proxied.peer.to_string()])
+            .arg("--advertise-client-url")
+            .arg(format!("http://{}", proxied.client))
+            .args(["--heartbeat", &millis(self.pace.heartbeat)])
+            .args(["--election-min", &millis(self.pace.election_min)])
+            .args(["--election-max", &millis(self.pace.election_max)])
+            .args(&self.flags)
+            .stdin(Stdio::null())
+            .stdout(log.try_clone()?)
+            .stderr(log);
+        let child = command.spawn().context("the binary starts")?;
+        self.net.set_process(id, child.id());
+        let mut pids = File::options()
+            .create(true)
+            .append(true)
+            .open(self.dir.join("pids"))?;
+        writeln!(pids, "{} {}", child.id(), self.binary.display())?;
+        let running = Running {
+            child,
+            is_paused: false,
+        };
+        self.running.insert(id, running);
+        Ok(())
+    }
+
+    /// The binary, ended by the system when the harness is.
+    fn command(&self) -> Command {
+        if !Path::new("/usr/bin/setpriv").exists() {
+            return Command::new(&self.binary);
+        }
+        let mut command = Command::new("/usr/bin/setpriv");
+        command
+            .args(["--pdeathsig", "KILL", "--"])
+            .arg(&self.binary);
+        command
+    }
+
+    /// Ends a node with SIGKILL.
+    ///
+    /// # Errors
+    /// When it does not run.
+    pub(crate) fn kill(&mut self, id: u64) -> anyhow::Result<()> {
+        let mut node = self.running.remove(&id).context("it does not run")?;
+        let status = match node.child.try_wait()? {
+            Some(status) => {
+                self.note_exit(id, status, false);
+                anyhow::bail!("node {id} had ended by itself: {status}");
+            }
+            None => {
+                node.child.kill()?;
+                node.child.wait()?
+            }
+        };
+        self.note_exit(id, status, true);
+        Ok(())
+    }
+
+    /// Freezes a node (SIGSTOP), or lets it go on.
+    ///
+    /// # Errors
+    /// When it does not run.
+    pub(crate) fn pause(&mut self, id: u64, is_paused: bool) -> anyhow::Result<()> {
+        let node = self.running.get_mut(&id).context("it does not run")?;
+        let signal = if is_paused {
+            Signal::STOP
+        } else {
+            Signal::CONT
+        };
+        kill_process(pid(&node.child)?, signal)?;
+        node.is_paused = is_paused;
+        Ok(())
+    }
+
+    /// Asks every node to stop (SIGTERM) and waits for it.
+    ///
+    /// # Errors
+    /// When one does not.
+    pub(crate) fn stop_all(&mut self, limit: Duration) -> anyhow::Result<()> {
+        for node in self.running.values() {
+            kill_process(pid(&node.child)?, Signal::TERM)?;
+        }
+        let start = Instant::now();
+        while !self.running.is_empty() {
+            for id in self.ids() {
+                let Some(node) = self.running.get_mut(&id) else {
+                    continue;
+                };
+                if let Some(status) = node.child.try_wait()? {
+                    self.running.remove(&id);
+                    self.note_exit(id, status, status.success());
+                }
+            }
+            anyhow::ensure!(
+                start.elapsed() < limit,
+                "nodes {:?} do not stop within {limit:?}",
+                self.running.keys()
+            );
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        Ok(())
+    }
+
+    /// Notes nodes that ended by themselves; gives their ids.
+    ///
+    /// # Errors
+    /// When the system does not tell.
+    pub(crate) fn look_for_dead(&mut self) -> anyhow::Result<Vec<u64>> {
+        let mut dead = Vec::new();
+        for (id, node) in &mut self.running {
+            if let Some(status) = node.child.try_wait()? {
+                dead.push((*id, status));
+            }
+        }
+        for (id, status) in &dead {
+            self.running.remove(id);
+            self.note_exit(*id, *status, false);
+        }
+        Ok(dead.into_iter().map(|(id, _)| id).collect())
+    }
+
+    fn note_exit(&mut self, node: u64, status: ExitStatus, expected: bool) {
+        self.exits.push(Exit {
+            node,
+            status: status.to_string(),
+            expected,
+        });
+    }
+
+    /// Who leads, with its term: the one with the highest term of those that say so and are awake.
+    pub(crate) fn leader(&self) -> Option<(u64, u64)> {
+        let awake = self.awake().into_iter();
+        let leading = awake.filter_map(|id| Some((id, term_of_leader(self.addr(id))?)));
+        leading.max_by_key(|(_, term)| *term)
+    }
+
+    /// The body that forms the cluster.
+    pub(crate) fn members(&self) -> String {
+        let member = |id: u64| {
+            let Proxied { peer, client } = self.net.address(id);
+            json!({
+                "id": id, "peer_addr": peer.to_string(), "client_url": format!("http://{client}"),
+            })
+        };
+        let members: Vec<_> = self.ids().into_iter().map(member).collect();
+        json!({ "members": members }).to_string()
+    }
+}
+
+impl Drop for Nodes {
+    fn drop(&mut self) {
+        for node in self.running.values_mut() {
+            // SIGKILL ends a frozen process too. That it is gone already is as good.
+            let _ = node.child.kill();
+            let _ = node.child.wait();
+        }
+        // Nobody is left for the list to name.
+        let _ = fs::remove_file(self.dir.join("pids"));
+    }
+}
+
+/// The term in which the node at `addr` says it leads.
+pub(crate) fn term_of_leader(addr: SocketAddr) -> Option<u64> {
+    let reply = http::ask(addr, "GET", "/livez", "", GLANCE).ok()?;
+    let leads = reply.header("quorate-role") == Some("leader");
+    reply.number("quorate-term").filter(|_| leads)
+}
+
+fn local(port: u16) -> SocketAddr {
+    ([127, 0, 0, 1], port).into()
+}
+
+fn millis(duration: Duration) -> String {
+    format!("{}ms", duration.as_millis())
+}
+
+fn pid(child: &Child) -> anyhow::Result<Pid> {
+    let raw = i32::try_from(child.id())?;
+    Pid::from_raw(raw).context("a process has a number")
+}

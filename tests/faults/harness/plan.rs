@@ -1,0 +1,121 @@
+//! What the checkers are told of a run: what it was, and what must have happened for it to count.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use serde_json::{Map, Value, json};
+
+use super::faults::Fault;
+use super::nodes::Nodes;
+use super::options::Options;
+use super::workloads::Workload;
+use crate::run::{Expect, Installs, Plan};
+
+/// Answered operations a second that a run must have had at least.
+const RATE_MIN: f64 = 15.0;
+/// Of lease reads without faults, the share that a lease must have served at least, in percent.
+const LEASE_MIN: f64 = 20.0;
+/// Seconds in which each class of faults must have been installed once.
+const SECONDS_AN_INSTALL: u64 = 12;
+
+/// Writes `plan.json`.
+///
+/// # Errors
+/// When it cannot be written.
+pub(crate) fn write(
+    options: &Options,
+    seed: u64,
+    nodes: &Nodes,
+    workloads: &[&'static dyn Workload],
+    faults: &[&'static dyn Fault],
+    binary: &Path,
+    dir: &Path,
+) -> anyhow::Result<()> {
+    let plan = Plan {
+        format: 1,
+        seed,
+        workload: options.workload.join(","),
+        nodes: nodes.ids(),
+        about: about(binary),
+        options: described(options),
+        expect: expect(options, workloads, &possible(nodes, faults)),
+        exits: nodes.exits().to_vec(),
+    };
+    let text = serde_json::to_string_pretty(&plan)? + "\n";
+    fs::write(dir.join("plan.json"), text)?;
+    Ok(())
+}
+
+/// Faults that can be installed here; the others are skipped, which the report says.
+fn possible(nodes: &Nodes, faults: &[&'static dyn Fault]) -> Vec<&'static dyn Fault> {
+    let possible = |fault: &&'static dyn Fault| nodes.has_disks() || !fault.needs_disks();
+    faults.iter().copied().filter(possible).collect()
+}
+
+fn expect(
+    options: &Options,
+    workloads: &[&'static dyn Workload],
+    faults: &[&'static dyn Fault],
+) -> Expect {
+    let mut promises: Vec<String> = Vec::new();
+    let mut operations = Vec::new();
+    for workload in workloads {
+        promises.extend(workload.promises().iter().map(|name| (*name).to_owned()));
+        operations.extend(workload.expects());
+    }
+    promises.extend(["crash", "coverage"].map(str::to_owned));
+    for list in [&mut promises, &mut operations] {
+        list.sort();
+        list.dedup();
+    }
+    let is_idle = workloads.iter().all(|workload| workload.name() == "idle");
+    let times = usize::try_from(options.seconds / SECONDS_AN_INSTALL).unwrap_or(usize::MAX);
+    let installs = Installs {
+        times: times.max(1),
+        on_leader: (times / 3).max(1),
+    };
+    let faults = faults
+        .iter()
+        .map(|fault| (fault.name().to_owned(), installs));
+    Expect {
+        promises,
+        operations,
+        rate_min: if is_idle { 1.0 } else { RATE_MIN },
+        faults: faults.collect(),
+        lease_served_min_percent: if is_idle { 0.0 } else { LEASE_MIN },
+        final_phase: true,
+        crash_lines: Vec::new(),
+    }
+}
+
+fn described(options: &Options) -> Map<String, Value> {
+    let described = json!({
+        "faults": options.faults, "clients": options.clients, "seconds": options.seconds,
+        "overlap": options.overlap, "every_ms": options.every_ms, "node_flags": options.node_flag,
+    });
+    match described {
+        Value::Object(map) => map,
+        _ => Map::new(),
+    }
+}
+
+/// For people: which source, which binary, which system. What cannot be found out is left out.
+fn about(binary: &Path) -> BTreeMap<String, String> {
+    let said = |command: &str, args: &[&str]| {
+        let output = Command::new(command).args(args).output().ok()?;
+        let text = String::from_utf8(output.stdout).ok()?;
+        output.status.success().then(|| text.trim().to_owned())
+    };
+    let hash = fs::read(binary).map(|bytes| blake3::hash(&bytes).to_string());
+    let found = [
+        ("source", said("git", &["describe", "--always", "--dirty"])),
+        ("kernel", said("uname", &["-sr"])),
+        ("binary", hash.ok()),
+    ];
+    let found = found.into_iter();
+    found
+        .filter_map(|(name, value)| Some((name.to_owned(), value?)))
+        .collect()
+}

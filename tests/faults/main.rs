@@ -1,0 +1,232 @@
+//! Fault tests in the style of Jepsen: runs on real processes, and the checkers that judge them.
+//!
+//! ```text
+//! cargo test --test faults -- run --help         a run: nodes, clients, faults; then judged; exit 1 if it is red
+//! cargo test --test faults                       the claims: every checker red on a violation, green next to it
+//! cargo test --test faults -- check DIR          judges a run directory and writes its report; exit 1 if it is red
+//! cargo test --test faults -- simulate DIR       leaves a run directory of the simulated store, with or without a flaw
+//! ```
+//!
+//! How data passes through: the [`harness`] makes a run directory ([`run`]), which holds a plan, the history of the clients, the applied logs and the
+//! output of the nodes ([`history`]). Each promise ([`promises`]) judges all of it by itself. [`statistics`] count what
+//! happened, [`report`] shows both. The claims ([`claims`]) run a simulated store, correct and with one flaw at a time,
+//! through all of that.
+//!
+//! | to add | touch |
+//! |---|---|
+//! | a workload, a fault | its file and its line, see [`harness`] |
+//! | a promise | its file in `promises/`, its line in `promises::ALL`, claims about it |
+//! | a rule of coverage | its line in `promises::coverage::RULES` |
+//! | a plot | its file in `report/plots/`, its line in `report::plots::ALL` |
+//! | a flaw of the simulated store | its variant in `claims::store::flaw`, its line in `Flaw::ALL` |
+//! | a claim | its function, its line in the `ALL` of its file |
+
+mod harness;
+
+mod history;
+
+mod random;
+
+#[path = "../support/ports.rs"]
+mod ports;
+
+mod run;
+
+mod promises;
+
+mod statistics;
+
+mod report;
+
+mod claims;
+
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use clap::{Parser, Subcommand};
+
+use claims::store;
+use harness::options::Options;
+use promises::Limits;
+use report::Report;
+use run::Evidence;
+
+/// Fault tests; without a command, the claims about the checkers.
+#[derive(Parser)]
+#[command(name = "faults", args_conflicts_with_subcommands = true)]
+struct Args {
+    #[command(subcommand)]
+    command: Option<Command>,
+    /// Only claims whose name contains one of these.
+    filters: Vec<String>,
+    /// Only claims whose name is one of the filters.
+    #[arg(long)]
+    exact: bool,
+    /// Name the claims, and ask none.
+    #[arg(long)]
+    list: bool,
+    /// As other test binaries take it: there are no claims that are switched off.
+    #[arg(long)]
+    ignored: bool,
+    /// As other test binaries take it, and of no effect.
+    #[arg(long, hide = true)]
+    nocapture: bool,
+    /// As other test binaries take it, and of no effect.
+    #[arg(long, hide = true)]
+    format: Option<String>,
+    /// As other test binaries take it, and of no effect.
+    #[arg(long, hide = true)]
+    test_threads: Option<usize>,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Make a run on real processes and judge it.
+    Run(Box<Options>),
+    /// Name the workloads and the faults.
+    List,
+    /// Judge a run directory again, and write its report anew.
+    Check {
+        /// The directory.
+        dir: PathBuf,
+        /// Where to write the report, if not there.
+        #[arg(long, value_name = "DIR")]
+        out: Option<PathBuf>,
+        /// What each checker may take.
+        #[arg(long, value_name = "SECONDS", default_value_t = 60)]
+        limit: u64,
+    },
+    /// Leave a run directory of the simulated store.
+    Simulate {
+        /// The directory.
+        dir: PathBuf,
+        /// Everything random is drawn from it.
+        #[arg(long, default_value_t = 1)]
+        seed: u64,
+        /// What the clients do: register, bank, set, append or mixed.
+        #[arg(long, default_value = "mixed")]
+        workload: String,
+        /// What is wrong with the store: the name of a flaw.
+        #[arg(long)]
+        flaw: Option<String>,
+        /// How many clients.
+        #[arg(long, default_value_t = 6)]
+        clients: u64,
+        /// How long, in virtual seconds.
+        #[arg(long, default_value_t = 12)]
+        seconds: u64,
+        /// The pause of a client between two operations, in milliseconds, in the mean.
+        #[arg(long, default_value_t = 60)]
+        think_ms: u64,
+    },
+}
+
+fn main() -> ExitCode {
+    let args = Args::parse();
+    let is_green = match args.command {
+        Some(command) => run_command(command),
+        None if args.list => {
+            if !args.ignored {
+                claims::list(&args.filters, args.exact);
+            }
+            Ok(true)
+        }
+        None => Ok(args.ignored || claims::run(&args.filters, args.exact)),
+    };
+    match is_green {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(e) => {
+            say(&format!("faults: {e:#}"));
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn run_command(command: Command) -> anyhow::Result<bool> {
+    match command {
+        Command::Run(options) => make(&options),
+        Command::List => {
+            for workload in harness::workloads::ALL {
+                say(&format!(
+                    "workload {:10} {}",
+                    workload.name(),
+                    workload.says()
+                ));
+            }
+            for fault in harness::faults::ALL {
+                say(&format!("fault    {:10} {}", fault.name(), fault.says()));
+            }
+            Ok(true)
+        }
+        Command::Check { dir, out, limit } => {
+            let limits = Limits {
+                time: Duration::from_secs(limit),
+            };
+            check(&dir, out.as_deref().unwrap_or(&dir), &limits)
+        }
+        Command::Simulate {
+            dir,
+            seed,
+            workload,
+            flaw,
+            clients,
+            seconds,
+            think_ms,
+        } => {
+            anyhow::ensure!(
+                clients > 0 && seconds > 0,
+                "there must be clients, and time"
+            );
+            let known = ["register", "bank", "set", "append", "mixed"];
+            anyhow::ensure!(
+                known.contains(&workload.as_str()),
+                "no workload {workload}; known are {known:?}"
+            );
+            let named =
+                |name: String| store::Flaw::named(&name).with_context(|| format!("no flaw {name}"));
+            let flaw = flaw.map(named).transpose()?;
+            let options = store::Options {
+                seed,
+                workload,
+                clients,
+                seconds,
+                think_ms,
+                has_faults: true,
+                flaw,
+            };
+            store::simulate(&options).write(&dir)?;
+            Ok(true)
+        }
+    }
+}
+
+/// Makes a run and judges it; whether it is green.
+fn make(options: &Options) -> anyhow::Result<bool> {
+    let dir = harness::run(options, say)?;
+    let limits = Limits {
+        time: Duration::from_secs(options.limit),
+    };
+    let is_green = check(&dir, &dir, &limits)?;
+    if is_green && !options.keep {
+        harness::tidy_up(&dir)?;
+    }
+    Ok(is_green)
+}
+
+/// Judges a run directory and leaves the report in `out`; whether the run is green.
+fn check(dir: &Path, out: &Path, limits: &Limits) -> anyhow::Result<bool> {
+    let evidence = Evidence::load(dir)?;
+    let report = Report::new(&evidence, promises::judge(&evidence, limits));
+    report.write(&evidence, out)?;
+    say(&report::summary::markdown(&report));
+    Ok(report.verdict == "green")
+}
+
+/// Prints. That nobody reads on, as behind a pipe into `head`, is no fault.
+fn say(text: &str) {
+    let _ = writeln!(std::io::stdout(), "{text}");
+}

@@ -1,0 +1,63 @@
+//! No node dies of itself: nothing in its output looks like a crash, and no process ended that was not to end.
+
+use crate::run::Evidence;
+
+use super::{Fact, Limits, Promise, Verdict};
+
+/// Nobody crashed.
+pub(crate) const PROMISE: Promise = Promise {
+    name: "crash",
+    says: "no node panics, aborts, or ends for no reason",
+    check,
+};
+
+/// What a crash looks like in a line of output.
+const SIGNS: &[&str] = &[
+    "panicked at",
+    "assertion failed",
+    "assertion `",
+    "stack overflow",
+    "fatal runtime error",
+    "memory allocation of",
+    "SIGSEGV",
+    "SIGABRT",
+    "SIGBUS",
+    "AddressSanitizer",
+    "ThreadSanitizer",
+    "core dumped",
+    "double free",
+    "corrupted size vs. prev_size",
+];
+
+fn check(evidence: &Evidence, _: &Limits) -> Verdict {
+    let expected = &evidence.plan.expect.crash_lines;
+    let (mut facts, mut lines, mut excused) = (Vec::new(), 0, 0);
+    for (name, text) in &evidence.output {
+        for (number, line) in text.lines().enumerate() {
+            lines += 1;
+            if !SIGNS.iter().any(|sign| line.contains(sign)) {
+                continue;
+            }
+            if expected
+                .iter()
+                .any(|expected| line.contains(expected.as_str()))
+            {
+                excused += 1;
+            } else {
+                let shown: String = line.trim().chars().take(200).collect();
+                facts.push(Fact::new(format!("{name}:{}: {shown}", number + 1)));
+            }
+        }
+    }
+    let ends = evidence.plan.exits.iter().filter(|exit| !exit.expected);
+    facts.extend(
+        ends.map(|exit| Fact::new(format!("node {} ended with {}", exit.node, exit.status))),
+    );
+    match Verdict::of(lines, facts) {
+        Verdict::Valid { checked, .. } if excused > 0 => Verdict::Valid {
+            checked,
+            notes: vec![format!("{excused} lines that the plan expected")],
+        },
+        verdict => verdict,
+    }
+}

@@ -1,0 +1,60 @@
+//! After the last heal, every node has everything that was ever acknowledged.
+//!
+//! That what they have is right is the business of [`super::witness`]; here it is only asked whether anybody fell short.
+
+use crate::history::Operation;
+use crate::run::Evidence;
+
+use super::{Fact, Limits, Promise, Verdict};
+
+/// Nothing acknowledged is missing at the end, anywhere.
+pub(crate) const PROMISE: Promise = Promise {
+    name: "durable",
+    says: "after the last heal every node has applied every acknowledged write",
+    check,
+};
+
+fn check(evidence: &Evidence, _: &Limits) -> Verdict {
+    let acknowledged = evidence
+        .history
+        .operations
+        .iter()
+        .filter(|operation| operation.answer().is_some());
+    let acknowledged: Vec<(u64, &Operation)> = acknowledged
+        .filter_map(|o| Some((o.log_index?, o)))
+        .collect();
+    let Some((index, newest)) = acknowledged.iter().max_by_key(|(index, _)| *index) else {
+        return Verdict::valid(0);
+    };
+    if evidence.finals.is_empty() {
+        return if evidence.plan.expect.final_phase {
+            Verdict::unknown("no node says where it ended")
+        } else {
+            Verdict::valid(0)
+        };
+    }
+    let mut facts = Vec::new();
+    for end in &evidence.finals {
+        let log = evidence.logs.iter().find(|log| log.node == end.node);
+        let last = log.map(|log| log.entries.last().map_or(0, |entry| entry.index));
+        let short = [Some(end.applied), last]
+            .into_iter()
+            .flatten()
+            .find(|last| last < index);
+        if let Some(last) = short {
+            let what = format!(
+                "node {} ended at index {last}, without {}",
+                end.node,
+                newest.told()
+            );
+            facts.push(Fact::new(what).about([*newest]));
+        }
+    }
+    let absent = evidence
+        .plan
+        .nodes
+        .iter()
+        .filter(|node| evidence.finals.iter().all(|end| end.node != **node));
+    facts.extend(absent.map(|node| Fact::new(format!("node {node} does not say where it ended"))));
+    Verdict::of(acknowledged.len() * evidence.finals.len(), facts)
+}
