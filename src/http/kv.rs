@@ -160,21 +160,11 @@ async fn list(State(app): State<Shared>, Input(call): Input) -> Result<Answer, A
     let permit = app.raft.read(level, deadline).await?;
     let (view, after, limit) = (app.raft.view(), range.after.clone(), range.limit);
     let bytes_max = call.limits.page_bytes_max;
-    let (found, has_more) = blocking(move || {
-        let found = view.kv_list(&prefix, after.as_deref(), limit, bytes_max)?;
-        // A page may be short because of its bytes; whether more follows is one more look.
-        let has_more = match found.value.last() {
-            Some(last) => !view
-                .kv_list(&prefix, Some(&last.key), 1, 0)?
-                .value
-                .is_empty(),
-            None => false,
-        };
-        Ok((found, has_more))
-    })
-    .await?;
+    let found = blocking(move || view.kv_list(&prefix, after.as_deref(), limit, bytes_max)).await?;
+    // Of the same state as the rows: a key that came since is none of this page's business.
+    let (rows, has_more) = (found.value.rows, found.value.more);
     let end = |row: &KvRow| row.key.clone();
-    let page = range.partial(found.index, found.value, has_more, end, Record::from);
+    let page = range.partial(found.index, rows, has_more, end, Record::from);
     Ok(Answer::page(&call, &page).read(found.index, level, &permit))
 }
 

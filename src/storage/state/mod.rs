@@ -42,7 +42,7 @@ pub use checkpoint::CheckpointMeta;
 pub use stats::Stats;
 pub use verify::VerifyReport;
 pub use view::{
-    AccountRow, At, KvRow, LedgerRow, Order, StoredAnswer, TransferRow, TrialBalance, View,
+    AccountRow, At, KvPage, KvRow, LedgerRow, Order, StoredAnswer, TransferRow, TrialBalance, View,
 };
 
 use std::path::{Path, PathBuf};

@@ -106,6 +106,15 @@ pub struct KvRow {
     pub version: u64,
 }
 
+/// Keys in order, as many as were wanted.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct KvPage {
+    /// The keys with their values.
+    pub rows: Vec<KvRow>,
+    /// There are more after them, in the same state.
+    pub more: bool,
+}
+
 /// An answer held under an idempotency key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StoredAnswer {

@@ -18,7 +18,7 @@ use crate::random::Random;
 const LOOK: Duration = Duration::from_millis(5);
 
 /// How long a fault waits for a leader; what is in force meanwhile stays so.
-const LEADERLESS: Duration = Duration::from_millis(500);
+const LEADERLESS: Duration = Duration::from_secs(4);
 
 /// Does things to the cluster.
 pub(crate) struct Nemesis {
@@ -35,6 +35,8 @@ pub(crate) struct Nemesis {
     installs: u64,
     /// By class.
     of_class: BTreeMap<&'static str, u64>,
+    /// Since when a fault waits for a leader.
+    leaderless: Option<Instant>,
 }
 
 struct Active {
@@ -65,6 +67,7 @@ impl Nemesis {
             active: Vec::new(),
             installs: 0,
             of_class: BTreeMap::new(),
+            leaderless: None,
         }
     }
 
@@ -75,9 +78,7 @@ impl Nemesis {
             self.heal_due(nodes, Instant::now());
             self.look_for_dead(nodes);
             if Instant::now() >= next && self.active.len() < self.overlap {
-                self.install(nodes);
-                let pause = self.random.latency(self.every.as_secs_f64() * 1e3);
-                next = Instant::now() + Duration::from_nanos(pause).min(self.every * 3);
+                next = Instant::now() + self.install(nodes);
             }
             std::thread::sleep(LOOK);
         }
@@ -98,16 +99,23 @@ impl Nemesis {
         Some(self.turn.remove(at))
     }
 
-    fn install(&mut self, nodes: &mut Nodes) {
+    /// Installs the next fault, if one can be; says how long to wait for the one after.
+    fn install(&mut self, nodes: &mut Nodes) -> Duration {
         let Some(fault) = self.next_fault() else {
-            return;
+            return Duration::ZERO;
         };
-        let leader = self.wait_leader(nodes);
+        let leader = nodes.leader().map(|(leader, _)| leader);
+        let of_class = self.of_class.get(fault.name()).copied().unwrap_or(0);
+        let wants_leader = of_class.is_multiple_of(2);
+        if wants_leader && leader.is_none() && self.leaderless() {
+            // It has its turn as soon as somebody leads.
+            self.turn.push(fault);
+            return Duration::ZERO;
+        }
         let id = self.installs;
         self.installs += 1;
-        let of_class = self.of_class.entry(fault.name()).or_default();
-        *of_class += 1;
-        let aim = leader.filter(|_| *of_class % 2 == 1);
+        self.of_class.insert(fault.name(), of_class + 1);
+        let aim = leader.filter(|_| wants_leader);
         let step = match fault.install(nodes, aim, &mut self.random) {
             Ok(installed) => self.started(id, fault, leader, installed),
             Err(NotInstalled::Skipped(reason)) => step(id, Done::Skipped, Some(reason)),
@@ -115,18 +123,19 @@ impl Nemesis {
         };
         let name = fault.name().to_owned();
         self.world.say(&Happening::Install(name, step));
+        self.leaderless = None;
+        let pause = self.random.latency(self.every.as_secs_f64() * 1e3);
+        Duration::from_nanos(pause).min(self.every * 3)
     }
 
-    /// Who leads, after waiting a little for somebody to: most faults that meet no leader meet nothing worth it.
-    fn wait_leader(&self, nodes: &Nodes) -> Option<u64> {
-        let start = Instant::now();
-        loop {
-            let leader = nodes.leader().map(|(leader, _)| leader);
-            if leader.is_some() || start.elapsed() > LEADERLESS {
-                return leader;
-            }
-            std::thread::sleep(LOOK);
+    /// Whether to wait for a leader; at some time something must happen without one.
+    fn leaderless(&mut self) -> bool {
+        let since = *self.leaderless.get_or_insert_with(Instant::now);
+        let is_patient = since.elapsed() < LEADERLESS;
+        if !is_patient {
+            self.leaderless = None;
         }
+        is_patient
     }
 
     fn started(

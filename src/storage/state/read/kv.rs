@@ -5,7 +5,7 @@ use std::ops::Bound;
 
 use super::super::db::{Range, Table};
 use super::super::layout::{KvCell, after_prefix};
-use super::super::view::{At, KvRow, View};
+use super::super::view::{At, KvPage, KvRow, View};
 use crate::machine::Fault;
 
 impl View {
@@ -33,14 +33,14 @@ impl View {
     }
 
     /// Keys that start with `prefix`, in byte order, those after `after`, up to `limit` keys and `bytes_max` of keys and values
-    /// (at least one).
+    /// (at least one), and whether there are more at the same index.
     pub fn kv_list(
         &self,
         prefix: &str,
         after: Option<&str>,
         limit: usize,
         bytes_max: usize,
-    ) -> Result<At<Vec<KvRow>>, Fault> {
+    ) -> Result<At<KvPage>, Fault> {
         let after = after.filter(|after| *after >= prefix);
         let (index, mut overlaid, snapshot) = {
             let live = self.core.read()?;
@@ -64,7 +64,7 @@ impl View {
         }
         let mut cursor = self.core.db.rows(Table::Kv, range, Some(&snapshot));
         let mut page = Page {
-            rows: Vec::new(),
+            found: KvPage::default(),
             bytes: 0,
             limit,
             bytes_max,
@@ -83,10 +83,10 @@ impl View {
                 None => Some(self.cell(key, value)?),
             };
             page.push(key, cell);
-            if page.is_full() {
+            if page.found.more {
                 return Ok(At {
                     index,
-                    value: page.rows,
+                    value: page.found,
                 });
             }
         }
@@ -95,7 +95,7 @@ impl View {
             .for_each(|(key, cell)| page.push(&key, cell));
         Ok(At {
             index,
-            value: page.rows,
+            value: page.found,
         })
     }
 
@@ -110,28 +110,26 @@ impl View {
 
 /// A page being filled.
 struct Page {
-    rows: Vec<KvRow>,
+    found: KvPage,
     bytes: usize,
     limit: usize,
     bytes_max: usize,
 }
 
 impl Page {
-    fn is_full(&self) -> bool {
-        self.rows.len() >= self.limit || (self.bytes >= self.bytes_max && !self.rows.is_empty())
-    }
-
     /// Adds a key unless it is removed or the page is full.
     fn push(&mut self, key: &str, cell: Option<KvCell>) {
         let Some(cell) = cell else { return };
+        let rows = &mut self.found.rows;
         let bytes = self.bytes + key.len() + cell.value.len();
-        if self.is_full() || (bytes > self.bytes_max && !self.rows.is_empty()) {
-            // Keys after one that did not fit must not come before it.
-            self.limit = self.rows.len();
+        let fits = rows.is_empty() || bytes <= self.bytes_max;
+        // Keys after one that did not fit must not come before it.
+        if self.found.more || rows.len() >= self.limit || !fits {
+            self.found.more = true;
             return;
         }
         self.bytes = bytes;
-        self.rows.push(row(key, cell));
+        rows.push(row(key, cell));
     }
 }
 

@@ -173,8 +173,12 @@ fn check_lists(view: &View, memory: &Memory, expected: &Expected) {
         assert_eq!(view.account(&row.id).unwrap().value.as_ref(), Some(row));
     }
     assert_eq!(view.account("nobody").unwrap().value, None);
-    let keys = view.kv_list("", None, 1000, 1 << 30).unwrap().value;
-    let small = view.kv_list("key/", Some("key/1"), 3, 100).unwrap().value;
+    let keys = view.kv_list("", None, 1000, 1 << 30).unwrap().value.rows;
+    let small = view
+        .kv_list("key/", Some("key/1"), 3, 100)
+        .unwrap()
+        .value
+        .rows;
     let wanted = keys.iter().filter(|row| &row.key[..] > "key/1").take(3);
     let fits = |found: &[KvRow]| {
         found.len() <= 1
@@ -186,6 +190,11 @@ fn check_lists(view: &View, memory: &Memory, expected: &Expected) {
     };
     assert!(fits(&small) && small.is_empty() == (wanted.clone().count() == 0));
     assert!(wanted.zip(&small).all(|(a, b)| a == b), "{small:?}");
+    for limit in 1..=keys.len() + 1 {
+        let page = view.kv_list("", None, limit, 1 << 30).unwrap().value;
+        assert_eq!(page.more, limit < keys.len(), "{limit} of {}", keys.len());
+        assert_eq!(page.rows, keys[..limit.min(keys.len())]);
+    }
     for row in keys {
         let (meta, value) = memory.value(&row.key).expect("it exists");
         assert_eq!(
