@@ -6,6 +6,7 @@
 #   scripts/faults.sh short                the form in scripts/test.sh: under a minute, no privileges
 #   scripts/faults.sh ci                   every workload under every fault, some minutes
 #   scripts/faults.sh soak [HOURS]         runs drawn from seeds until the time is up (default 1), totals at the end
+#   scripts/faults.sh totals               what all runs that were left behind add up to
 #   scripts/faults.sh check DIR            judges a run again
 #   scripts/faults.sh replay DIR           a new run with the seed and options of an old one
 #   scripts/faults.sh list                 workloads and faults
@@ -70,7 +71,35 @@ soak() {
     runs=$((runs + 1))
     say "soak: $runs runs, $red red; the last: $(sed --quiet 's/^RUN //p' "$RUNS/last.txt")"
   done
+  totals
   ((red == 0))
+}
+
+# What the runs add up to: from each run.json, so that anybody can add up again.
+totals() {
+  python3 - "$RUNS" <<'PYTHON'
+import collections, glob, json, sys
+count = collections.Counter()
+verdicts, builds, seconds = collections.Counter(), set(), 0
+for path in sorted(glob.glob(sys.argv[1] + "/*/run.json")):
+    run = json.load(open(path))
+    verdicts[run["verdict"]] += 1
+    builds.add(run["plan"]["about"].get("source", "?"))
+    statistics = run["statistics"]
+    seconds += statistics["seconds"]
+    for kind, phases in statistics["operations"].items():
+        for outcomes in phases.values():
+            count["answered " + kind] += outcomes.get("ok", 0)
+    for level, reads in statistics["reads_on_faulty_leader"].items():
+        count["of these, under a fault on the leader: read/" + level] += reads
+    for fault, seen in statistics["faults"].items():
+        count["installed " + fault] += seen["installed"]
+        count["on the leader " + fault] += seen["on_leader"]
+    count["retries recognised"] += statistics["retries"]
+print(f"{sum(verdicts.values())} runs, {seconds / 3600:.2f} hours: {dict(verdicts)}; source {', '.join(sorted(builds))}")
+for name, number in sorted(count.items()):
+    print(f"  {number:9} {name}")
+PYTHON
 }
 
 # replay DIR: the options of an old run, from its plan.
@@ -123,7 +152,7 @@ case $COMMAND in
     build_harness
     harness "$COMMAND" "$@"
     ;;
-  clean) clean ;;
+  clean | totals) "$COMMAND" ;;
   help | --help | -h) usage ;;
   *) die "no command $COMMAND; see scripts/faults.sh --help" ;;
 esac
