@@ -14,13 +14,14 @@ mod pipe;
 use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Runtime;
 use tokio::sync::watch;
 
+use self::owner::{Finder, Processes};
 use super::world::lock;
 
 /// How one direction of a pair is.
@@ -47,8 +48,8 @@ type Table = BTreeMap<(u64, u64), Quality>;
 /// What all connections share.
 struct Shared {
     table: watch::Sender<Table>,
-    /// The processes of the nodes.
-    processes: Mutex<BTreeMap<u64, u32>>,
+    processes: Processes,
+    finder: Finder,
 }
 
 /// The network.
@@ -78,9 +79,11 @@ impl Net {
             .worker_threads(1)
             .enable_all()
             .build()?;
+        let processes = Processes::default();
         let shared = Arc::new(Shared {
             table: watch::Sender::new(Table::new()),
-            processes: Mutex::default(),
+            finder: Finder::start(Arc::clone(&processes)),
+            processes,
         });
         let mut addresses = BTreeMap::new();
         for (node, real) in nodes {
@@ -161,11 +164,9 @@ async fn pass(
     to: u64,
     real: SocketAddr,
 ) -> io::Result<()> {
-    let processes = lock(&shared.processes).clone();
     let own = stream.local_addr()?;
-    let owner = tokio::task::spawn_blocking(move || owner::find(from, own, &processes));
     // Whoever is gone already will not be missed.
-    let Some(from) = owner.await.map_err(io::Error::other)? else {
+    let Some(from) = shared.finder.find(from, own).await else {
         return Ok(());
     };
     stream.set_nodelay(true)?;
