@@ -194,20 +194,37 @@ impl Task {
         }
     }
 
-    /// Whether a batch may go now: nothing is gained by waiting, or it is full, and the disk keeps up.
+    /// Whether a batch may go now: nothing is gained by waiting, or it is full, and the disk keeps up. Behind what has had no
+    /// answer for a lease nothing is gained, either: then there is no quorum, and consensus says so at once.
     fn may_send(&self) -> bool {
         let backlog = self.queue.backlog();
         let gains_nothing = self
             .in_flight
             .leaves_room(&backlog, self.options.batch_in_flight)
             || backlog.commands >= self.options.batch_commands_max
-            || backlog.bytes >= self.options.batch_bytes_max;
+            || backlog.bytes >= self.options.batch_bytes_max
+            || self.stuck_at().is_some_and(|at| at <= Instant::now());
         gains_nothing && self.log.unflushed_bytes() <= self.options.unflushed_bytes_max
     }
 
-    /// Waits until a command comes, an entry is done or the disk got on.
+    /// When what is under way will have waited for its answer as long as a lease lasts.
+    fn stuck_at(&self) -> Option<Instant> {
+        let since = self.queue.unanswered_since()?;
+        Some(since + self.options.election_max)
+    }
+
+    /// Waits until a command comes, an entry is done or late, or the disk got on.
     async fn wait_for_room(&mut self) {
+        // One that is late already does not become it again.
+        let stuck_at = self.stuck_at().filter(|at| *at > Instant::now());
+        let stuck = async {
+            match stuck_at {
+                Some(at) => tokio::time::sleep_until(at.into()).await,
+                None => std::future::pending().await,
+            }
+        };
         tokio::select! {
+            () = stuck => {}
             () = self.queue.changed() => {}
             changed = self.flushed.changed() => {
                 if changed.is_err() {

@@ -178,6 +178,12 @@ impl Queue {
         }
     }
 
+    /// Since when the oldest of what was taken, and has no answer, waits for one.
+    pub(super) fn unanswered_since(&self) -> Option<Instant> {
+        let inner = self.lock();
+        inner.handed_over.first_key_value().map(|(_, since)| *since)
+    }
+
     /// Commands without an answer: waiting or taken.
     pub(super) fn pending(&self) -> usize {
         self.lock().commands

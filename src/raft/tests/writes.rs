@@ -126,6 +126,32 @@ async fn what_waits_expires_and_what_was_proposed_is_unknown() {
     );
 }
 
+/// What was proposed before the quorum was gone has no answer and takes every place in flight; what comes later must not wait
+/// behind it.
+#[tokio::test(flavor = "multi_thread")]
+async fn behind_what_has_no_answer_nothing_waits_for_its_deadline() {
+    let options = Options {
+        batch_in_flight: 1,
+        ..fast()
+    };
+    let cluster = Cluster::formed_with(3, options, Guards::ALL).await;
+    cluster.net.cut(1, 2);
+    cluster.net.cut(1, 3);
+    let proposed = tokio::spawn(put(cluster.client(1), "proposed", "1", soon()));
+    let node = &cluster.client(1).node;
+    eventually("it is taken", || {
+        node.batcher.backlog().commands == 0 && !node.batcher.is_idle()
+    })
+    .await;
+    // It comes back as soon as openraft is asked, which knows that there is no quorum.
+    let late = put(cluster.client(1), "late", "1", soon()).await;
+    assert!(matches!(late, Err(WriteError::NotLeader(_))), "{late:?}");
+    cluster.net.heal();
+    let _either = proposed.await.unwrap();
+    cluster.converge().await;
+    assert_eq!(cluster.nodes[&2].get("late"), None);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_full_queue_refuses_and_names_its_limit() {
     let options = Options {
