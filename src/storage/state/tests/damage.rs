@@ -155,6 +155,23 @@ fn journal_beyond_the_last_entry_applied_is_refused_at_open() {
 }
 
 #[test]
+fn balances_that_break_double_entry_are_refused_at_open() {
+    let dir = tempfile::tempdir().unwrap();
+    let root = dir.path().join("state");
+    make(&root, 50);
+    change(&root, Table::Balances, 0, |page| {
+        let mut page = page.to_vec();
+        page[0] ^= 1;
+        Some(page)
+    });
+    let refused = State::open(&root, super::Options::default()).unwrap_err().0;
+    assert!(
+        refused.contains("debits") && refused.contains("credits"),
+        "{refused}"
+    );
+}
+
+#[test]
 fn a_long_id_whose_row_leads_to_another_transfer_is_a_fault() {
     let dir = tempfile::tempdir().unwrap();
     let root = dir.path().join("state");
