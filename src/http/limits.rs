@@ -52,7 +52,7 @@ impl Default for Limits {
             page_bytes_max: 4 << 20,
             bodies_bytes_max: 256 << 20,
             writes_max: 1024,
-            lag_max: Duration::from_secs(1),
+            lag_max: Duration::from_secs(2),
             body_timeout: Duration::from_secs(30),
             body_grace: Duration::from_secs(5),
             body_rate_min: 1 << 10,

@@ -113,6 +113,11 @@ fn of_consensus(page: &mut Families, status: &Status) {
     ] {
         page.gauges(name, help, age.map(Sample::of).into_iter().collect());
     }
+    page.counter(
+        "quorate_clock_disputes_total",
+        "Entries stamped with no time by this node, leading, because its clock and those of most voters differ.",
+        status.clock_disputes,
+    );
     of_members(page, status);
 }
 
@@ -229,6 +234,11 @@ fn of_disk(page: &mut Families, stats: &Stats) {
         "quorate_state_bytes",
         "What the files of the state take on the disk.",
         stats.state_bytes,
+    );
+    page.gauge(
+        "quorate_idempotency_keys",
+        "Idempotency keys held, with what was answered under them.",
+        stats.answers_held,
     );
 }
 

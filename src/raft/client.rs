@@ -125,6 +125,7 @@ impl Client {
             oldest_unflushed: node.log.oldest_unflushed(),
             apply: node.state.stats(),
             state_bytes: node.state.disk_bytes()?,
+            answers_held: node.state.answers_held()?,
         })
     }
 

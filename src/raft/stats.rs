@@ -124,4 +124,6 @@ pub struct Stats {
     pub apply: state::Stats,
     /// What the state's tables take on the disk, in bytes.
     pub state_bytes: u64,
+    /// Answers held under idempotency keys.
+    pub answers_held: u64,
 }

@@ -57,6 +57,8 @@ fn a_node_measures_itself_its_peers_and_its_requests() {
                 2
             );
         }
+        let key = [("idempotency-key", "a-key")];
+        nodes.put(leader, "/v1/kv/b", &key, "1").await;
         nodes.get(leader, "/v1/kv/a?consistency=leader").await;
         nodes
             .get(leader, "/v1/kv/missing?consistency=follower")
@@ -78,6 +80,8 @@ fn a_node_measures_itself_its_peers_and_its_requests() {
         assert!(value("quorate_raft_applied_index") >= 4.0);
         assert!(value("quorate_log_fsync_seconds_count") > 2.5);
         assert!(value("quorate_log_bytes") > 4096.0);
+        assert!((value("quorate_idempotency_keys") - 1.0).abs() < 0.1);
+        assert!(value("quorate_clock_disputes_total") < 0.5);
         assert!(value("quorate_http_in_flight") > 0.5);
         for (route, method, class) in [
             ("/v1/kv/{*key}", "PUT", "2xx"),

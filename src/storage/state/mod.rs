@@ -196,6 +196,14 @@ impl State {
         known.map_or_else(|| core.oldest_answer_ns(&mut *core.write()?), Ok)
     }
 
+    /// How many answers are held under idempotency keys.
+    ///
+    /// # Errors
+    /// If an entry failed half way.
+    pub fn answers_held(&self) -> Result<u64, Fault> {
+        Ok(self.core().read()?.answers.row.count)
+    }
+
     /// The last entry known to be durable without the log, which must not be purged beyond it. Seals and flushes raise it.
     pub fn durable(&self) -> Option<LogId> {
         self.core().durable()
