@@ -20,7 +20,7 @@ const SLACK: Duration = Duration::from_secs(2);
 /// What overload may cost a node, in bytes, on a machine whose disk or processors are behind: four memory tables each of 64 MiB
 /// for the journal and of 32 MiB for keys, the caches below and the bodies of all writers, and as much again that the
 /// allocator keeps for reuse.
-const MEMORY_MAX: u64 = 2 * (4 * (64 + 32) + 32 + 16 + 16) << 20;
+const MEMORY_MAX: u64 = (2 * (4 * (64 + 32) + 32 + 16 + 16)) << 20;
 
 /// A queue that is soon full, and timeouts that leave what is to be seen to overload alone: not to how long the disk of a
 /// machine that runs many tests may take.
