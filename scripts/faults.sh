@@ -113,7 +113,7 @@ plan = json.load(open(sys.argv[1]))
 options = plan["options"]
 words = ["--seed", plan["seed"], "--workload", plan["workload"], "--nodes", len(plan["nodes"])]
 words += ["--faults", ",".join(options["faults"])]
-for name in ["clients", "seconds", "overlap", "every_ms"]:
+for name in ["clients", "seconds", "overlap", "every_ms", "lease_ms"]:
     words += ["--" + name.replace("_", "-"), options[name]]
 words += ["--node-flag=" + flag for flag in options["node_flags"]]
 print(*words)

@@ -34,20 +34,25 @@ pub(crate) struct Client {
     connections: BTreeMap<u64, Connection>,
     /// Answered writes to be sent once more, with the node that answered, when they are due.
     again: Vec<(Instant, u64, Asked)>,
+    /// It never writes: a write to a node that is cut off would keep it from seeing what that node still answers.
+    only_reads: bool,
     /// Share of answered writes that are sent again, in percent.
     resent: u64,
     operations: u64,
 }
 
 impl Client {
-    /// A client; every second one always asks the same node.
+    /// A client; every second one always asks the same node, and of these every second only reads.
     pub(crate) fn new(world: Arc<World>, number: u64, seed: u64, resent: u64) -> Client {
         let nodes = world.nodes.len() as u64;
-        let home = world.nodes[usize::try_from(number % nodes).expect("few nodes")].0;
+        // Those that only read are spread over all nodes too.
+        let place = (number / 4 + number / 2) % nodes;
+        let home = world.nodes[usize::try_from(place).expect("few nodes")].0;
         Client {
             process: world.process(),
             random: Random::new(seed),
             home: number.is_multiple_of(2).then_some(home),
+            only_reads: number.is_multiple_of(4),
             connections: BTreeMap::new(),
             again: Vec::new(),
             resent,
@@ -60,7 +65,10 @@ impl Client {
     pub(crate) fn run(mut self, workload: &dyn Workload, think: Duration) {
         while !self.world.is_stopped() {
             self.send_again(false);
-            let planned = workload.next(&self.world, &mut self.random);
+            let mut planned = workload.next(&self.world, &mut self.random);
+            while self.only_reads && planned.call.is_write() {
+                planned = workload.next(&self.world, &mut self.random);
+            }
             self.perform(planned, None);
             let pause = self.random.latency(think.as_secs_f64() * 1e3);
             thread::sleep(Duration::from_nanos(pause).min(think * 4));

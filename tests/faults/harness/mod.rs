@@ -90,7 +90,8 @@ pub(crate) fn run(options: &Options, say: impl Fn(&str)) -> anyhow::Result<PathB
         fs::create_dir_all(dir.join(part)).with_context(|| dir.display().to_string())?;
     }
     let flags = &options.node_flag;
-    let mut nodes = Nodes::new(&dir, &binary, options.nodes, Pace::FAST, flags)?;
+    let pace = Pace::of_lease(Duration::from_millis(options.lease_ms));
+    let mut nodes = Nodes::new(&dir, &binary, options.nodes, pace, flags)?;
     if faults.iter().any(|fault| fault.needs_disks())
         && let Err(error) = nodes.make_disks()
     {
@@ -215,7 +216,9 @@ fn start_clients(
     for number in 0..options.clients {
         let at = number % workloads.len() as u64;
         let workload = workloads[usize::try_from(at).expect("few workloads")];
-        let client = Client::new(Arc::clone(world), number, random.next(), workload.resent());
+        // Counted by workload, so that each has clients of every kind.
+        let place = number / workloads.len() as u64;
+        let client = Client::new(Arc::clone(world), place, random.next(), workload.resent());
         let think = workload.think();
         clients.push(thread::spawn(move || client.run(workload, think)));
     }

@@ -8,6 +8,7 @@
 //! Bytes that were sent while a direction was cut are held and delivered when it is healed, or thrown away with their
 //! connection, as the fault wants: an old message may come late, and an answer never.
 
+mod inode;
 mod owner;
 mod pipe;
 
@@ -82,7 +83,7 @@ impl Net {
         let processes = Processes::default();
         let shared = Arc::new(Shared {
             table: watch::Sender::new(Table::new()),
-            finder: Finder::start(Arc::clone(&processes)),
+            finder: Finder::start(Arc::clone(&processes))?,
             processes,
         });
         let mut addresses = BTreeMap::new();

@@ -36,12 +36,14 @@ pub(crate) struct Pace {
 }
 
 impl Pace {
-    /// For tests.
-    pub(crate) const FAST: Pace = Pace {
-        heartbeat: Duration::from_millis(60),
-        election_min: Duration::from_millis(350),
-        election_max: Duration::from_millis(700),
-    };
+    /// With a lease of that length, and the rest as it is to a lease by default.
+    pub(crate) fn of_lease(lease: Duration) -> Pace {
+        Pace {
+            heartbeat: lease / 10,
+            election_min: lease / 2,
+            election_max: lease,
+        }
+    }
 }
 
 /// The nodes of a run.

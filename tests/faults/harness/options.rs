@@ -34,7 +34,7 @@ pub(crate) struct Options {
     #[arg(long, default_value_t = 3)]
     pub(crate) nodes: u64,
     /// How many clients.
-    #[arg(long, default_value_t = 10)]
+    #[arg(long, default_value_t = 14)]
     pub(crate) clients: u64,
     /// How long faults are installed, in seconds; before it comes a calm phase of two.
     #[arg(long, default_value_t = 20)]
@@ -45,6 +45,10 @@ pub(crate) struct Options {
     /// The pause between two faults in milliseconds, in the mean.
     #[arg(long, default_value_t = 900)]
     pub(crate) every_ms: u64,
+    /// The nodes' lease in milliseconds, which is the longest time to an election; heartbeats are as much shorter as they
+    /// are by default.
+    #[arg(long, default_value_t = 700)]
+    pub(crate) lease_ms: u64,
     /// Where to leave the run; made from the seed if not given.
     #[arg(long, value_name = "DIR")]
     pub(crate) dir: Option<PathBuf>,
@@ -102,7 +106,7 @@ impl Options {
     pub(crate) fn again(&self, seed: u64) -> String {
         let mut line = format!(
             "scripts/faults.sh run --seed {seed} --workload {} --faults {} --nodes {} --clients {} --seconds {} \
-             --overlap {} --every-ms {}",
+             --overlap {} --every-ms {} --lease-ms {}",
             self.workload.join(","),
             self.faults.join(","),
             self.nodes,
@@ -110,6 +114,7 @@ impl Options {
             self.seconds,
             self.overlap,
             self.every_ms,
+            self.lease_ms,
         );
         for flag in &self.node_flag {
             line.push_str(&format!(" --node-flag={flag}"));

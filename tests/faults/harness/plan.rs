@@ -14,7 +14,7 @@ use super::workloads::Workload;
 use crate::run::{Expect, Installs, Plan};
 
 /// Answered operations a second that a run must have had at least.
-const RATE_MIN: f64 = 15.0;
+const RATE_MIN: f64 = 5.0;
 /// Of lease reads without faults, the share that a lease must have served at least, in percent.
 const LEASE_MIN: f64 = 20.0;
 /// Seconds in which each class of faults must have been installed once.
@@ -93,7 +93,7 @@ fn expect(
 fn described(options: &Options) -> Map<String, Value> {
     let described = json!({
         "faults": options.faults, "clients": options.clients, "seconds": options.seconds,
-        "overlap": options.overlap, "every_ms": options.every_ms, "node_flags": options.node_flag,
+        "overlap": options.overlap, "every_ms": options.every_ms, "lease_ms": options.lease_ms, "node_flags": options.node_flag,
     });
     match described {
         Value::Object(map) => map,

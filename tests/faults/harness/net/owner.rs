@@ -1,17 +1,18 @@
 //! Whose socket it is, from what the system shows of its processes.
 //!
-//! The system's table of connections is long on a busy machine and each look at it costs milliseconds, so one thread looks
-//! for all that wait: however many connections come at once, one look is under way.
+//! One thread looks for all that wait: however many connections come at once, one look at the nodes' files is under way.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 use std::fs;
-use std::net::{IpAddr, SocketAddr};
+use std::io;
+use std::net::SocketAddr;
 use std::sync::mpsc;
 use std::sync::{Arc, Mutex};
 use std::thread;
 
 use tokio::sync::oneshot;
 
+use super::inode::Inodes;
 use crate::harness::world::lock;
 
 /// The processes of the nodes.
@@ -28,16 +29,20 @@ pub(super) struct Finder {
 
 impl Finder {
     /// Starts its thread, which ends with the last handle.
-    pub(super) fn start(processes: Processes) -> Finder {
+    ///
+    /// # Errors
+    /// When the system cannot be asked.
+    pub(super) fn start(processes: Processes) -> io::Result<Finder> {
+        let mut inodes = Inodes::open()?;
         let (questions, asked) = mpsc::channel::<Question>();
         thread::spawn(move || {
             while let Ok(first) = asked.recv() {
                 let waiting: Vec<Question> =
                     std::iter::once(first).chain(asked.try_iter()).collect();
-                answer(waiting, &lock(&processes).clone());
+                answer(waiting, &mut inodes, &lock(&processes).clone());
             }
         });
-        Finder { questions }
+        Ok(Finder { questions })
     }
 
     /// The node whose process has the socket at `local` that is connected to `remote`.
@@ -48,34 +53,15 @@ impl Finder {
     }
 }
 
-fn answer(waiting: Vec<Question>, processes: &BTreeMap<u64, u32>) {
-    let table = fs::read_to_string("/proc/net/tcp").unwrap_or_default();
-    let wanted: HashSet<String> = waiting
-        .iter()
-        .filter_map(|((local, remote), _)| {
-            Some(format!("{} {}", spelled(*local)?, spelled(*remote)?))
-        })
-        .collect();
-    let inodes: HashMap<&str, &str> = table
-        .lines()
-        .filter_map(|row| {
-            // After the row's number, the two addresses, one space between.
-            let pair = row.split_once(": ")?.1.get(..27)?;
-            let inode = wanted
-                .contains(pair)
-                .then(|| row.split_whitespace().nth(9))??;
-            (inode != "0").then_some((pair, inode))
-        })
-        .collect();
-    let owners = if inodes.is_empty() {
-        HashMap::new()
-    } else {
-        sockets(processes)
-    };
+fn answer(waiting: Vec<Question>, inodes: &mut Inodes, processes: &BTreeMap<u64, u32>) {
+    let mut owners = None;
     for ((local, remote), sender) in waiting {
-        let pair = spelled(local).zip(spelled(remote));
-        let inode = pair.and_then(|(local, remote)| inodes.get(&*format!("{local} {remote}")));
-        let owner = inode.and_then(|inode| owners.get(*inode).copied());
+        // A line that fails is as good as a socket that is gone: the connection is closed, and made again.
+        let inode = inodes.of(local, remote).ok().flatten();
+        let owner = inode.and_then(|inode| {
+            let owners = owners.get_or_insert_with(|| sockets(processes));
+            owners.get(&inode.to_string()).copied()
+        });
         // Who asked may be gone.
         let _ = sender.send(owner);
     }
@@ -103,13 +89,4 @@ fn sockets(processes: &BTreeMap<u64, u32>) -> HashMap<String, u64> {
         }
     }
     owners
-}
-
-/// An address as the table spells it: the four bytes as one number of this machine, then the port, in hexadecimal.
-fn spelled(address: SocketAddr) -> Option<String> {
-    let IpAddr::V4(ip) = address.ip() else {
-        return None;
-    };
-    let number = u32::from_ne_bytes(ip.octets());
-    Some(format!("{number:08X}:{:04X}", address.port()))
 }
