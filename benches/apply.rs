@@ -403,6 +403,8 @@ fn report(args: &Args, run: &Run) -> Vec<(&'static str, f64)> {
 }
 
 fn main() {
+    // As a node does.
+    quorate::node::ask_for_huge_pages();
     let args = args();
     let temporary =
         std::env::temp_dir().join(format!("quorate-bench-apply-{}", std::process::id()));

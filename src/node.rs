@@ -29,6 +29,10 @@ use crate::http::{App, Edge, peer};
 use crate::raft;
 use crate::storage::identity::DataDir;
 
+mod huge_pages;
+
+pub use huge_pages::ask_for_huge_pages;
+
 /// How often a running node looks whether its core has failed.
 const FAULT_CHECK: Duration = Duration::from_millis(500);
 

@@ -212,7 +212,7 @@ fn freeze_again(loaded: &mut Loaded, trail: &Trail, to: u64) {
         ledgers: live.ledger_count(),
     };
     let expected = live.recents.len();
-    loaded.keeper.again = Some(seal::freeze(live, &mut loaded.keeper.dirty, cut, expected));
+    loaded.keeper.again = Some(seal::freeze(live, &mut loaded.keeper, cut, expected));
     loaded.journal_bytes = 0;
 }
 

@@ -66,6 +66,22 @@ impl Recents {
         }
     }
 
+    /// None, numbered from `base`, in the memory that others had: what they held is forgotten. Memory from the system comes page
+    /// by page, each a fault and zeroed; memory that was in use does not.
+    pub(super) fn reused(mut self, base: u64) -> Recents {
+        assert!(base > 0, "posting 0 means none");
+        self.base = base;
+        self.slots.clear();
+        self.texts.clear();
+        self.by_id.clear();
+        self
+    }
+
+    /// Number of transfers there is room for.
+    pub(super) fn capacity(&self) -> usize {
+        self.slots.capacity()
+    }
+
     /// Number of transfers.
     pub(super) fn len(&self) -> usize {
         self.slots.len()
@@ -269,6 +285,20 @@ mod tests {
             recents.ids().map(|(id, _)| id).collect::<Vec<_>>(),
             [&b"a"[..], b"ab", b""]
         );
+    }
+
+    #[test]
+    fn memory_is_reused_and_what_it_held_is_not() {
+        let mut recents = Recents::new(1, 0);
+        recents.push(1 << 32, "a", at(0), Some([(1, 0), (2, 0)]));
+        let mut recents = recents.reused(7);
+        assert!(recents.capacity() > 0);
+        assert_eq!((recents.len(), recents.next_slot()), (0, 7));
+        assert_eq!(recents.find(1 << 32, "a"), None);
+        assert_eq!(recents.posting(2), None);
+        recents.push(1 << 32, "b", at(1), Some([(1, 0), (2, 0)]));
+        assert_eq!(recents.ids().collect::<Vec<_>>(), [(&b"b"[..], at(1))]);
+        assert_eq!(recents.posting(14), Some((at(1), 0)));
     }
 
     #[test]

@@ -43,7 +43,12 @@ pub(super) struct Keeper {
     pub(super) filters: Filters,
     /// A seal that a crash interrupted, to be done again.
     pub(super) again: Option<Job>,
+    /// Memory of recents that were sealed, for the next ones.
+    pub(super) spare: Option<Recents>,
 }
+
+/// How many times the room expected memory may have to be used again.
+const SPARE_FACTOR_MAX: usize = 4;
 
 /// A seal to be done.
 #[derive(Clone, Debug)]
@@ -53,17 +58,17 @@ pub(super) struct Job {
 }
 
 /// Takes the recents of `live` out, to be sealed up to `cut`.
-pub(super) fn freeze(
-    live: &mut Live,
-    keeper_dirty: &mut Vec<u64>,
-    cut: Cut,
-    expected: usize,
-) -> Job {
+pub(super) fn freeze(live: &mut Live, keeper: &mut Keeper, cut: Cut, expected: usize) -> Job {
     assert!(live.frozen.is_none(), "one seal at a time");
-    let fresh = Recents::new(live.recents.next_slot(), expected);
+    let base = live.recents.next_slot();
+    let fresh = match keeper.spare.take() {
+        // Of one that was far larger the memory is given back.
+        Some(spare) if spare.capacity() / SPARE_FACTOR_MAX <= expected => spare.reused(base),
+        _ => Recents::new(base, expected),
+    };
     let recents = Arc::new(std::mem::replace(&mut live.recents, fresh));
     live.frozen = Some(Arc::clone(&recents));
-    merge(keeper_dirty, &std::mem::take(&mut live.dirty));
+    merge(&mut keeper.dirty, &std::mem::take(&mut live.dirty));
     Job { recents, cut }
 }
 
@@ -140,7 +145,7 @@ impl Core {
             };
             // The next seal will be about as large as this one: memory that is reserved now does not move later.
             let expected = live.recents.len();
-            freeze(&mut live, &mut keeper.dirty, cut, expected)
+            freeze(&mut live, &mut keeper, cut, expected)
         };
         writer.journal_bytes = 0;
         self.spawn_seal(job)
@@ -151,7 +156,11 @@ impl Core {
         let run = move || {
             let start = Instant::now();
             match core.seal(&job) {
-                Ok(()) => Counters::add(&core.counters.seals, 1),
+                Ok(()) => {
+                    // Unless a reader still holds them.
+                    lock(&core.keeper).spare = Arc::into_inner(job.recents);
+                    Counters::add(&core.counters.seals, 1);
+                }
                 Err(fault) => drop(core.fail(fault)),
             }
             Counters::since(&core.counters.seal_ns, start);
