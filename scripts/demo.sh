@@ -11,6 +11,7 @@
 set -euo pipefail
 # shellcheck source=scripts/lib.sh
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
+help_if_asked "$@"
 
 CLIENTS=${QUORATE_DEMO_CLIENTS:-4}
 STEP=${QUORATE_DEMO_STEP:-700}
@@ -33,11 +34,14 @@ cleanup() {
 }
 trap cleanup EXIT
 
-heading() { printf '\n\033[1m%s\033[0m\n' "$*"; }
-tick() { printf '  \033[32m✓\033[0m %s\n' "$*"; }
+# Colours only where somebody looks.
+BOLD='' GREEN='' RED='' PLAIN=''
+if [[ -t 1 ]]; then BOLD=$'\033[1m' GREEN=$'\033[32m' RED=$'\033[31m' PLAIN=$'\033[0m'; fi
+heading() { printf '\n%s%s%s\n' "$BOLD" "$*" "$PLAIN"; }
+tick() { printf '  %s✓%s %s\n' "$GREEN" "$PLAIN" "$*"; }
 note() { printf '    %s\n' "$*"; }
 cross() {
-  printf '  \033[31m✗\033[0m %s\n' "$*"
+  printf '  %s✗%s %s\n' "$RED" "$PLAIN" "$*"
   exit 1
 }
 

@@ -20,6 +20,15 @@ die() {
 # The header comment of the calling script: what it is and how it is used.
 usage() { sed --quiet '2,/^[^#]/s/^# \{0,1\}//p' "$0"; }
 
+# help_if_asked "$@": of a script without arguments, its usage, if that is what was asked for; any other argument is refused.
+help_if_asked() {
+  case ${1:-} in
+    '') return ;;
+    help | --help | -h) usage && exit ;;
+    *) die "takes no argument, but was given $1; see --help" ;;
+  esac
+}
+
 # Where `cargo build --release` puts the binary, or the one that was given.
 binary() { printf '%s' "${QUORATE_BIN:-${CARGO_TARGET_DIR:-$ROOT/target}/release/quorate}"; }
 

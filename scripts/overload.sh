@@ -18,6 +18,7 @@
 set -euo pipefail
 # shellcheck source=scripts/lib.sh
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
+help_if_asked "$@"
 
 SECONDS_LONG=${QUORATE_OVERLOAD_SECONDS:-300}
 PORT=${QUORATE_OVERLOAD_PORT:-18000}

@@ -8,6 +8,7 @@
 set -euo pipefail
 # shellcheck source=scripts/lib.sh
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
+help_if_asked "$@"
 
 # has_libclang: the library that generates the bindings to RocksDB, where bindgen looks for it.
 has_libclang() {

@@ -226,12 +226,13 @@ fn render(view: &Value) -> String {
         text(&view["term"]),
         view["node"]
     );
-    if leads {
+    let count = voters.len();
+    if leads && let Some(spare) = heard.checked_sub(quorum) {
+        let _ = write!(out, "   can lose {spare} more of {count}");
+    } else if leads {
         let _ = write!(
             out,
-            "   can lose {} more of {}",
-            heard.saturating_sub(quorum),
-            voters.len()
+            "   no majority: {heard} of {count} answer, {quorum} are needed"
         );
     }
     out.push('\n');
@@ -316,6 +317,17 @@ mod tests {
             assert!(shown.contains("can lose 0 more of 3"), "{shown}");
             assert!(shown.contains("unreachable"), "{shown}");
         }
+    }
+
+    #[test]
+    fn a_leader_alone_has_no_majority() {
+        let mut view = view(None);
+        view["members"][1]["last_ack_ms"] = Value::Null;
+        let shown = render(&view);
+        assert!(
+            shown.contains("no majority: 1 of 3 answer, 2 are needed"),
+            "{shown}"
+        );
     }
 
     #[test]

@@ -32,7 +32,10 @@ pub(super) enum Ledger {
         amount: Amount,
     },
     /// Show a ledger with its totals.
-    #[command(after_help = "Example:\n  quorate ledger show usd")]
+    #[command(
+        visible_alias = "get",
+        after_help = "Example:\n  quorate ledger show usd"
+    )]
     Show {
         /// Its id.
         #[arg(value_parser = checked_id)]
@@ -126,7 +129,10 @@ pub(super) enum Account {
         amount: Amount,
     },
     /// Show an account with its balance.
-    #[command(after_help = "Example:\n  quorate account show users:alice -c follower")]
+    #[command(
+        visible_alias = "get",
+        after_help = "Example:\n  quorate account show users:alice -c follower"
+    )]
     Show {
         /// Its id.
         #[arg(value_parser = checked_id)]

@@ -62,8 +62,10 @@ struct Cli {
 
 /// Options of every command that asks a node.
 #[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Options of every command that asks a node")]
 struct Global {
-    /// Base URL of a node; repeat it for several, the next one is asked if one cannot be reached.
+    /// Base URL of a node; repeat it for several, the next one is asked if one cannot be reached [default:
+    /// http://127.0.0.1:7001].
     #[arg(
         short,
         long = "endpoint",

@@ -35,7 +35,10 @@ pub(super) enum Transfer {
         amount: Amount,
     },
     /// Show a transfer, posted or refused for ever.
-    #[command(after_help = "Example:\n  quorate transfer show order-77")]
+    #[command(
+        visible_alias = "get",
+        after_help = "Example:\n  quorate transfer show order-77"
+    )]
     Show {
         /// Its id.
         #[arg(value_parser = checked_id)]
@@ -59,8 +62,8 @@ pub(super) struct Send {
     /// Id of the account to credit: where it goes.
     #[arg(long, value_parser = checked_id)]
     credit: String,
-    /// Minor units.
-    #[arg(long)]
+    /// How much, in minor units of the ledger: 1250 is 12.50 at scale 2.
+    #[arg(long, value_parser = minor_units, allow_negative_numbers = true)]
     amount: u128,
     /// A number of your choice.
     #[arg(long, default_value_t = 0)]
@@ -68,6 +71,13 @@ pub(super) struct Send {
     /// Metadata; may be repeated.
     #[arg(long, value_name = "KEY=VALUE", value_parser = pair)]
     metadata: Vec<(String, String)>,
+}
+
+fn minor_units(text: &str) -> Result<u128, String> {
+    text.parse().map_err(|_| {
+        "not a whole number of minor units, above 0 and below 2^128, such as 1250 for 12.50 at scale 2"
+            .to_owned()
+    })
 }
 
 /// Of a table of transfers.
@@ -137,6 +147,23 @@ fn pair(text: &str) -> Result<(String, String), String> {
 mod tests {
     use super::*;
     use crate::machine::id;
+
+    #[test]
+    fn an_amount_is_a_whole_number_of_minor_units() {
+        assert_eq!(minor_units("1250"), Ok(1250));
+        for bad in [
+            "12.50",
+            "-5",
+            "",
+            "1e3",
+            "340282366920938463463374607431768211456",
+        ] {
+            assert!(
+                minor_units(bad).unwrap_err().contains("1250 for 12.50"),
+                "{bad}"
+            );
+        }
+    }
 
     #[test]
     fn a_transfer_without_an_id_gets_one() {

@@ -82,7 +82,7 @@ pub struct Rejection {
 
 /// Nobody could do it in time.
 #[derive(Clone, Debug, thiserror::Error)]
-#[error("not applied after {attempts} attempts: {why}")]
+#[error("not done after {attempts} attempts: {why}")]
 pub struct Unavailable {
     /// What the last attempt met.
     pub why: String,

@@ -62,7 +62,7 @@ impl Forwarder {
                 return Err(ApiError::new(Code::NoLeader, detail));
             }
             let Some(leader) = leader else {
-                let detail = "this node does not lead and knows no leader";
+                let detail = "no leader is known here that a majority answers";
                 return Err(settle(Problem::new(Code::NoLeader, detail), doubt).into());
             };
             match self.send(call, &leader).await {
