@@ -3,7 +3,7 @@
 # killed, frozen and cut off; then checkers judge whether everything that was promised was kept.
 #
 #   scripts/faults.sh run [OPTION...]      one run, judged; `run --help` names the options, `list` workloads and faults
-#   scripts/faults.sh short                the form in scripts/test.sh: under a minute, no privileges
+#   scripts/faults.sh short                two fixed seeds: under a minute, no privileges
 #   scripts/faults.sh ci                   every workload under every fault, some minutes
 #   scripts/faults.sh soak [HOURS]         runs drawn from seeds until the time is up (default 1), totals at the end
 #   scripts/faults.sh totals               what all runs that were left behind add up to
