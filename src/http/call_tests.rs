@@ -162,3 +162,12 @@ fn a_body_must_be_declared_as_json() {
             .is_err()
     );
 }
+
+#[test]
+fn writes_are_shed_and_reads_and_the_care_of_the_cluster_are_not() {
+    let is_shed = |method: Method, path: &str| call(method, path, &[], "").is_shed();
+    assert!(is_shed(Method::PUT, "/v1/kv/a"));
+    assert!(is_shed(Method::POST, "/v1/transfers/batch"));
+    assert!(!is_shed(Method::GET, "/v1/kv/a"));
+    assert!(!is_shed(Method::POST, "/v1/cluster/leader/transfer"));
+}

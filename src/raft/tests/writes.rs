@@ -93,6 +93,15 @@ async fn an_entry_replaced_by_another_leader_has_an_unknown_outcome() {
     assert_eq!(cluster.client(1).status().role, Role::Follower);
 }
 
+/// Waits until node 1 has handed over everything it was asked for, of which some has no answer.
+async fn all_handed_over(cluster: &Cluster) {
+    let batcher = &cluster.client(1).node.batcher;
+    eventually("everything is handed over", || {
+        batcher.backlog().commands == 0 && !batcher.is_idle()
+    })
+    .await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_waits_expires_and_what_was_proposed_is_unknown() {
     let options = Options {
@@ -104,11 +113,7 @@ async fn what_waits_expires_and_what_was_proposed_is_unknown() {
     cluster.net.cut(1, 3);
     let deadline = Instant::now() + Duration::from_millis(200);
     let proposed = tokio::spawn(put(cluster.client(1), "proposed", "1", deadline));
-    let node = &cluster.client(1).node;
-    eventually("the first is taken", || {
-        node.batcher.backlog().commands == 0 && !node.batcher.is_idle()
-    })
-    .await;
+    all_handed_over(&cluster).await;
     let waiting = put(cluster.client(1), "waiting", "1", deadline).await;
     assert!(matches!(waiting, Err(WriteError::Expired)), "{waiting:?}");
     let proposed = proposed.await.unwrap();
@@ -138,11 +143,7 @@ async fn behind_what_has_no_answer_nothing_waits_for_its_deadline() {
     cluster.net.cut(1, 2);
     cluster.net.cut(1, 3);
     let proposed = tokio::spawn(put(cluster.client(1), "proposed", "1", soon()));
-    let node = &cluster.client(1).node;
-    eventually("it is taken", || {
-        node.batcher.backlog().commands == 0 && !node.batcher.is_idle()
-    })
-    .await;
+    all_handed_over(&cluster).await;
     // It comes back as soon as openraft is asked, which knows that there is no quorum.
     let late = put(cluster.client(1), "late", "1", soon()).await;
     assert!(matches!(late, Err(WriteError::NotLeader(_))), "{late:?}");
@@ -164,11 +165,7 @@ async fn a_full_queue_refuses_and_names_its_limit() {
     let _pending: Vec<_> = ["a", "b"]
         .map(|key| tokio::spawn(put(cluster.client(1), key, "1", soon())))
         .into();
-    let node = &cluster.client(1).node;
-    eventually("both are taken", || {
-        node.batcher.backlog().commands == 0 && !node.batcher.is_idle()
-    })
-    .await;
+    all_handed_over(&cluster).await;
     eventually("a third is refused", || {
         let refused = futures_util::FutureExt::now_or_never(put(cluster.client(1), "c", "1", soon()));
         matches!(refused, Some(Err(WriteError::Overloaded { limit })) if limit.contains("queue_commands_max is 2"))

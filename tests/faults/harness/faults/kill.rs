@@ -24,11 +24,7 @@ impl Fault for Kill {
         leader: Option<u64>,
         random: &mut Random,
     ) -> Result<Installed, NotInstalled> {
-        let alive = nodes.awake();
-        if alive.is_empty() {
-            return Err(NotInstalled::Skipped("nobody is awake".to_owned()));
-        }
-        let chosen = targets(&alive, nodes.ids().len(), leader, random);
+        let chosen = targets(nodes, leader, random)?;
         for id in &chosen {
             nodes.kill(*id)?;
         }

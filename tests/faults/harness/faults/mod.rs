@@ -84,8 +84,17 @@ pub(crate) fn named(name: &str) -> Option<&'static dyn Fault> {
     ALL.iter().copied().find(|fault| fault.name() == name)
 }
 
-/// Draws whom to hit among `from`: one, a minority, a majority, or all; the leader first if it is to be hit.
-fn targets(from: &[u64], size: usize, leader: Option<u64>, random: &mut Random) -> Vec<u64> {
+/// Draws whom to hit among those awake: one, a minority, a majority, or all; the leader first if it is to be hit.
+fn targets(
+    nodes: &Nodes,
+    leader: Option<u64>,
+    random: &mut Random,
+) -> Result<Vec<u64>, NotInstalled> {
+    let awake = nodes.awake();
+    if awake.is_empty() {
+        return Err(NotInstalled::Skipped("nobody is awake".to_owned()));
+    }
+    let size = nodes.ids().len();
     let minority = (size - 1) / 2;
     let count = match random.below(10) {
         0..5 => 1,
@@ -93,13 +102,13 @@ fn targets(from: &[u64], size: usize, leader: Option<u64>, random: &mut Random) 
         7..9 => minority + 1,
         _ => size,
     };
-    let mut order = shuffled(from, random);
+    let mut order = shuffled(&awake, random);
     if let Some(leader) = leader.filter(|leader| order.contains(leader)) {
         order.retain(|id| *id != leader);
         order.insert(0, leader);
     }
     order.truncate(count.max(1));
-    order
+    Ok(order)
 }
 
 /// In a random order.

@@ -24,11 +24,7 @@ impl Fault for Pause {
         leader: Option<u64>,
         random: &mut Random,
     ) -> Result<Installed, NotInstalled> {
-        let awake = nodes.awake();
-        if awake.is_empty() {
-            return Err(NotInstalled::Skipped("nobody is awake".to_owned()));
-        }
-        let chosen = targets(&awake, nodes.ids().len(), leader, random);
+        let chosen = targets(nodes, leader, random)?;
         for id in &chosen {
             nodes.pause(*id, true)?;
         }

@@ -26,15 +26,11 @@ impl Fault for Power {
         leader: Option<u64>,
         random: &mut Random,
     ) -> Result<Installed, NotInstalled> {
-        let awake = nodes.awake();
         if !nodes.has_disks() {
             let why = "there are no disks whose power can be cut: that takes root";
             return Err(NotInstalled::Skipped(why.to_owned()));
         }
-        if awake.is_empty() {
-            return Err(NotInstalled::Skipped("nobody is awake".to_owned()));
-        }
-        let chosen = targets(&awake, nodes.ids().len(), leader, random);
+        let chosen = targets(nodes, leader, random)?;
         nodes.cut_power(&chosen)?;
         let lasts = part(nodes.pace().election_max, *random.pick(&[0, 50, 130, 300]));
         let dark = chosen.clone();
