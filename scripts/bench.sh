@@ -188,12 +188,22 @@ load() {
   fi
 }
 
+# is_idle SYSTEM: whether it takes less than a tenth of a core, over half a second.
+is_idle() {
+  local before
+  before=$(ticks_of "$1")
+  sleep 0.5
+  (($(ticks_of "$1") - before < $(getconf CLK_TCK) / 20))
+}
+
 # measure ROUND WORKLOAD SYSTEM: wakes the system, waits for its leader, runs the load, freezes it again.
 measure() {
   local round=$1 workload=$2 system=$3 found leader
   signal_all "$system" CONT
-  # A frozen leader may be a deposed one for a moment: let elections settle.
+  # A frozen leader may be a deposed one for a moment: let elections settle. And what an earlier workload left to be done,
+  # tables to merge above all, is that one's cost.
   sleep 1.5
+  wait_until "$PEER_SECONDS" is_idle "$system" || say "bench: $system is still busy before $workload" >&2
   wait_until "$PEER_SECONDS" "leader_$system" >/dev/null || die "$system has no leader: see $DIR"
   leader=$("leader_$system")
   local before after machine_before machine_after start=$EPOCHREALTIME
