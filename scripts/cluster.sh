@@ -213,8 +213,13 @@ case $verb in
   logs) check_node "${1:-}" && cat "$DIR/node$1.log" ;;
   wipe) wipe ;;
   help | --help | -h) usage ;;
+  '')
+    usage >&2
+    exit 2
+    ;;
   *)
     usage >&2
+    printf '\n%s: %s is not a command\n' "$(basename "$0")" "$1" >&2
     exit 2
     ;;
 esac

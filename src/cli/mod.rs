@@ -48,7 +48,7 @@ use output::Failure;
 /// Asked when no endpoint is named.
 const ENDPOINT_DEFAULT: &str = "http://127.0.0.1:7001";
 /// How long commands try that say nothing else.
-const TIMEOUT_DEFAULT: Duration = Duration::from_secs(5);
+const TIMEOUT_DEFAULT: Duration = Duration::from_secs(10);
 
 /// A strongly consistent, replicated ledger and key-value store.
 #[derive(Debug, Parser)]
@@ -75,7 +75,7 @@ struct Global {
         value_name = "URL"
     )]
     endpoints: Vec<String>,
-    /// How long to try, all attempts together [default: 5s, init 60s].
+    /// How long to try, all attempts together [default: 10s, init 60s].
     #[arg(long, global = true, value_parser = duration)]
     timeout: Option<Duration>,
     /// How fresh a read must be.

@@ -149,7 +149,7 @@ impl<'v, 'a> Fields<'v, 'a> {
     pub(super) fn id(&mut self, name: &str) -> Cow<'a, str> {
         self.text(
             name,
-            "an id such as [A-Za-z0-9][A-Za-z0-9:_.@-]{0,127}",
+            "an id: 1 to 128 letters, digits or : _ . @ -, the first a letter or digit",
             schema::id,
             id::is_valid,
         )

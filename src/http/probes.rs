@@ -99,7 +99,8 @@ fn ready_checks(app: &App, status: &Status) -> Vec<Check> {
         ),
         (
             "recovered",
-            (!status.recovered).then(|| "still applying its log".to_owned()),
+            (!status.recovered)
+                .then(|| "what was committed before its start is not yet applied here".to_owned()),
         ),
         ("leader", leader_missing(status, app.silence_max)),
     ]
@@ -109,6 +110,9 @@ fn leader_missing(status: &Status, silence_max: std::time::Duration) -> Option<S
     let (since, what) = match (&status.leader, status.role) {
         (None, _) => return Some("unknown".to_owned()),
         (Some(_), Role::Leader) => (status.quorum_ack_age, "a quorum acknowledged this leader"),
+        (Some(_), _) if status.last_contact.is_none() => {
+            return Some("not heard of since this node started".to_owned());
+        }
         (Some(_), _) => (status.last_contact, "the leader was heard of"),
     };
     let age = since.filter(|age| *age > silence_max)?;
@@ -177,6 +181,15 @@ mod tests {
             leader_missing(&status(Role::Follower), half)
                 .unwrap()
                 .contains("1000 ms")
+        );
+        let unheard = Status {
+            last_contact: None,
+            ..status(Role::Follower)
+        };
+        assert!(
+            leader_missing(&unheard, max)
+                .unwrap()
+                .contains("not heard of")
         );
         let unknown = Status {
             leader: None,
