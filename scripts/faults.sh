@@ -3,20 +3,23 @@
 # killed, frozen and cut off; then checkers judge whether everything that was promised was kept.
 #
 #   scripts/faults.sh run [OPTION...]      one run, judged; `run --help` names the options, `list` workloads and faults
-#   scripts/faults.sh short                two fixed seeds: under a minute, no privileges
-#   scripts/faults.sh ci                   every workload under every fault, some minutes
-#   scripts/faults.sh soak [HOURS]         runs drawn from seeds until the time is up (default 1), totals at the end
+#   scripts/faults.sh short [SEED]         three runs side by side from fixed seeds, or from SEED on: half a minute
+#   scripts/faults.sh ci [SEED]            every workload under every fault that takes no root: about ten minutes
+#   scripts/faults.sh soak [HOURS]         runs drawn from seeds until the time is up (default 1, or 0.5), then the totals
 #   scripts/faults.sh totals               what all runs that were left behind add up to
 #   scripts/faults.sh check DIR            judges a run again
 #   scripts/faults.sh replay DIR           a new run with the seed and options of an old one
 #   scripts/faults.sh list                 workloads and faults
 #   scripts/faults.sh clean                ends nodes that a harness left behind, removes the data of finished runs
 #
-# A run leaves a directory: the history, applied logs, output of the nodes, report.md, timeline.html and plots. The first
-# lines say the seed and the command that does it again. Ends with 1 if any promise was broken, or not proven.
+# A run leaves a directory: the history, applied logs, output of the nodes, report.md, timeline.html and plots; a red one
+# also the nodes' data. Of several runs, each green one is told in a line, a red one in full, with the command that does it
+# again. Ends with 1 if any promise was broken, or not proven. No privileges needed, but for the fault `power` (root).
 #
-#   QUORATE_FAULTS_DIR   where runs are left (default target/faults)
-#   QUORATE_BIN          a built binary to use instead of building one
+#   QUORATE_FAULTS_DIR       where runs are left (default target/faults)
+#   QUORATE_FAULTS_SEED      where the seeds of a soak begin (default: random)
+#   QUORATE_FAULTS_TOGETHER  how many runs of a soak or of CI are made side by side (default 3)
+#   QUORATE_BIN              a built binary to use instead of building one
 set -euo pipefail
 # shellcheck source=scripts/lib.sh
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
@@ -26,53 +29,102 @@ HARNESS=
 
 # Builds the harness, and the binary with it; notes where it is.
 build_harness() {
-  HARNESS=$(cd "$ROOT" && cargo test --release --locked --test faults --no-run --message-format json 2>/dev/null |
-    sed --quiet 's/.*"executable":"\([^"]*faults-[^"]*\)".*/\1/p' | tail -1)
-  [[ -x $HARNESS ]] || die "the harness does not build: cargo test --release --test faults --no-run"
+  HARNESS=$(cd "$ROOT" && cargo test --release --locked --test faults --quiet --no-run --message-format json-render-diagnostics |
+    sed --quiet 's/.*"executable":"\([^"]*faults-[^"]*\)".*/\1/p' | tail -1) || die "the harness does not build"
 }
 
-harness() { (cd "$ROOT" && "$HARNESS" "$@"); }
+run() { "$HARNESS" run --root "$RUNS" "$@"; }
 
-run() { harness run --root "$RUNS" "$@"; }
+# A run is mostly waiting, so several are made side by side.
+TOGETHER=${QUORATE_FAULTS_TOGETHER:-3}
+RUNNING=0 MADE=0 RED=0
 
-# A few fixed seeds: everything that is checked, under what breaks most. Under a minute together.
+# one OPTION...: makes a run; says a line if it is green, all that it said if not.
+one() {
+  local told began=$SECONDS
+  if told=$(run "$@" 2>&1); then
+    say "green: $* ($((SECONDS - began)) s, $(sed --quiet 's/^- \([0-9]* operations\) in.*/\1/p' <<<"$told"))"
+  else
+    say "RED: $*"
+    say "$told"
+    return 1
+  fi
+}
+
+# beside OPTION...: makes a run beside those under way, as soon as fewer than TOGETHER are.
+beside() {
+  while ((RUNNING >= TOGETHER)); do reap; done
+  # A group of processes of its own, so that it can be ended as one.
+  set -m
+  one "$@" </dev/null &
+  set +m
+  RUNNING=$((RUNNING + 1))
+}
+
+reap() {
+  wait -n || RED=$((RED + 1))
+  RUNNING=$((RUNNING - 1)) MADE=$((MADE + 1))
+}
+
+# Waits for the rest; fails if any was red.
+all_green() {
+  while ((RUNNING > 0)); do reap; done
+  say "$MADE runs, $RED red"
+  ((RED == 0))
+}
+
+# Ends the runs under way with all their processes: each is a group of its own.
+end_runs() {
+  local job
+  for job in $(jobs -p); do kill -TERM -- "-$job" 2>/dev/null || true; done
+}
+
+# What breaks most, and everything that is checked.
 short() {
-  run --seed 11 --seconds 12 --workload register --faults kill,pause,partition
-  run --seed 12 --seconds 12 --workload ledger,set --faults kill,partition,pause
+  local seed=${1:-11} faults=kill,pause,partition
+  TOGETHER=3
+  beside --seed "$seed" --seconds 16 --workload register --faults "$faults"
+  beside --seed "$((seed + 1))" --seconds 16 --workload ledger,set --faults "$faults"
+  beside --seed "$((seed + 2))" --seconds 16 --workload bank,session --faults "$faults"
+  all_green
 }
 
+# Each workload under what is done to processes and under what is done to the network; then all of it at once.
 ci() {
-  local seed=100
-  for workload in register bank ledger set session; do
-    for faults in kill,pause partition,slow kill,pause,partition,slow,moves; do
+  local seed=${1:-101} workload faults nodes all=kill,pause,partition,slow,moves,bridge
+  for workload in register bank ledger set session idle,register; do
+    for faults in kill,pause,moves partition,slow,bridge; do
+      beside --seed "$seed" --seconds 40 --workload "$workload" --faults "$faults"
       seed=$((seed + 1))
-      run --seed "$seed" --seconds 30 --workload "$workload" --faults "$faults"
     done
   done
-  run --seed 120 --seconds 30 --workload idle,register --faults pause,kill,moves
-  run --seed 121 --seconds 30 --nodes 5 --workload register,bank,set --faults kill,pause,partition,slow,moves
+  for workload in register,set ledger,session bank,idle; do
+    for nodes in 3 5; do
+      beside --seed "$seed" --seconds 60 --nodes "$nodes" --workload "$workload" --faults "$all"
+      seed=$((seed + 1))
+    done
+  done
+  all_green
 }
 
 # soak HOURS: each run has its own seed, so any red one can be done again by itself.
 soak() {
-  local hours=${1:-1} end runs=0 red=0 seed nodes
+  local seed=${QUORATE_FAULTS_SEED:-$RANDOM} end nodes faults
   local mixes=(register bank ledger set session 'register,bank,set' 'ledger,session' 'idle,register')
-  end=$((SECONDS + hours * 3600))
-  seed=${QUORATE_FAULTS_SEED:-$RANDOM}
-  mkdir --parents "$RUNS"
+  end=$(awk -v hours="${1:-1}" -v now="$SECONDS" 'BEGIN { if (hours + 0 <= 0) exit 1; printf "%d", now + hours * 3600 }') ||
+    die "soak takes a number of hours, such as 0.5"
   while ((SECONDS < end)); do
     seed=$((seed + 1))
     nodes=$((seed % 4 == 0 ? 5 : 3))
-    if ! run --seed "$seed" --seconds 60 --nodes "$nodes" --workload "${mixes[seed % ${#mixes[@]}]}" \
-      --faults kill,pause,partition,slow,moves >"$RUNS/last.txt" 2>&1; then
-      red=$((red + 1))
-      cat "$RUNS/last.txt"
-    fi
-    runs=$((runs + 1))
-    say "soak: $runs runs, $red red; the last: $(sed --quiet 's/^RUN //p' "$RUNS/last.txt")"
+    faults=kill,pause,partition,slow,moves,bridge
+    # Where there is no root, it is told as not possible.
+    ((seed % 3 != 0)) || faults=power,kill,partition,slow,moves
+    beside --seed "$seed" --seconds 60 --nodes "$nodes" --workload "${mixes[seed % ${#mixes[@]}]}" --faults "$faults"
   done
+  local verdict=0
+  all_green || verdict=1
   totals
-  ((red == 0))
+  return "$verdict"
 }
 
 # What the runs add up to: from each run.json, so that anybody can add up again.
@@ -105,7 +157,6 @@ PYTHON
 # replay DIR: the options of an old run, from its plan.
 replay() {
   local plan=$1/plan.json
-  [[ -f $plan ]] || die "$1 is not the directory of a run"
   # shellcheck disable=SC2046
   run $(python3 - "$plan" <<'PYTHON'
 import json, sys
@@ -121,36 +172,52 @@ PYTHON
   )
 }
 
-# Ends what a harness left behind: only processes that are still the binary they were started from.
+# is_process PID PROGRAM: whether the process is still that program, be it built anew since.
+is_process() {
+  local runs
+  runs=$(readlink "/proc/$1/exe" 2>/dev/null) && [[ ${runs% (deleted)} == "$(readlink --canonicalize-missing "$2")" ]]
+}
+
+# Ends what a harness left behind, and no run that is under way. The list of a run's processes begins with its harness.
 clean() {
-  local pids pid binary
+  local run process processes pid program mounted
   shopt -s nullglob
-  for pids in "$RUNS"/*/pids; do
-    while read -r pid binary; do
-      if [[ $(readlink "/proc/$pid/exe" 2>/dev/null) == "$(readlink --canonicalize "$binary")" ]]; then
+  for run in "$RUNS"/*/; do
+    processes=()
+    [[ ! -f $run/pids ]] || mapfile -t processes <"$run/pids"
+    if read -r pid program <<<"${processes[0]:-}" && [[ -n $pid ]] && is_process "$pid" "$program"; then
+      say "clean: left alone, it is under way: $run"
+      continue
+    fi
+    for process in "${processes[@]:1}"; do
+      read -r pid program <<<"$process"
+      if is_process "$pid" "$program"; then
         say "clean: ending node process $pid"
         kill -KILL "$pid" || true
       fi
-    done <"$pids"
-    rm --force "$pids"
+    done
+    rm --force "$run/pids"
+    for mounted in "$run"/data/n*/; do
+      ! mountpoint --quiet "$mounted" || umount "$mounted"
+    done
+    rm --recursive --force "$run/data"
   done
-  local mounted
-  for mounted in "$RUNS"/*/data/n*; do
-    if mountpoint --quiet "$mounted"; then umount "$mounted"; fi
-  done
-  rm --recursive --force "$RUNS"/*/data
 }
 
 COMMAND=${1:-help}
 shift || true
 case $COMMAND in
+  check | replay)
+    [[ -f ${1:-}/plan.json ]] || die "$COMMAND takes the directory of a run, and '${1:-}' is none: it has no plan.json"
+    ;;&
   run | short | ci | soak | replay)
     build_harness
+    trap end_runs EXIT
     "$COMMAND" "$@"
     ;;
   check | list)
     build_harness
-    harness "$COMMAND" "$@"
+    "$HARNESS" "$COMMAND" "$@"
     ;;
   clean | totals) "$COMMAND" ;;
   help | --help | -h) usage ;;

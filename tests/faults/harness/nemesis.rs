@@ -1,7 +1,8 @@
 //! The scheduler of faults: which, whom and when, all drawn from the seed.
 //!
 //! Faults of different classes overlap. Classes come by turns, in a new order each turn; within a class every second install
-//! is aimed at the leader, the first one included, and the others may hit it by chance. Each install and each heal is written down with its outcome.
+//! is aimed at the leader, the first one included, and the others may hit it by chance. What is not possible while another
+//! fault is in force is put off. Each install and each heal is written down with its outcome.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -20,6 +21,9 @@ const LOOK: Duration = Duration::from_millis(5);
 /// How long a fault waits for a leader; what is in force meanwhile stays so.
 const LEADERLESS: Duration = Duration::from_secs(4);
 
+/// How often a fault that is not possible is put off: another that is in force may be over then.
+const PUT_OFF_MAX: u32 = 8;
+
 /// Does things to the cluster.
 pub(crate) struct Nemesis {
     world: Arc<World>,
@@ -37,6 +41,8 @@ pub(crate) struct Nemesis {
     of_class: BTreeMap<&'static str, u64>,
     /// Since when a fault waits for a leader.
     leaderless: Option<Instant>,
+    /// How often a fault was put off, in a row.
+    put_off: u32,
 }
 
 struct Active {
@@ -68,6 +74,7 @@ impl Nemesis {
             installs: 0,
             of_class: BTreeMap::new(),
             leaderless: None,
+            put_off: 0,
         }
     }
 
@@ -114,11 +121,17 @@ impl Nemesis {
         }
         let id = self.installs;
         self.installs += 1;
-        self.of_class.insert(fault.name(), of_class + 1);
         let aim = leader.filter(|_| wants_leader);
         let step = match fault.install(nodes, aim, &mut self.random) {
-            Ok(installed) => self.started(id, fault, leader, installed),
-            Err(NotInstalled::Skipped(reason)) => step(id, Done::Skipped, Some(reason)),
+            Ok(installed) => {
+                self.of_class.insert(fault.name(), of_class + 1);
+                self.put_off = 0;
+                self.started(id, fault, leader, installed)
+            }
+            Err(NotInstalled::Skipped(reason)) => {
+                self.put_off(nodes, fault);
+                step(id, Done::Skipped, Some(reason))
+            }
             Err(NotInstalled::Indeterminate(reason)) => step(id, Done::Indeterminate, Some(reason)),
         };
         let name = fault.name().to_owned();
@@ -126,6 +139,17 @@ impl Nemesis {
         self.leaderless = None;
         let pause = self.random.latency(self.every.as_secs_f64() * 1e3);
         Duration::from_nanos(pause).min(self.every * 3)
+    }
+
+    /// A fault that is not possible now has its turn a little later, unless it never will be.
+    fn put_off(&mut self, nodes: &Nodes, fault: &'static dyn Fault) {
+        let may_be_later = nodes.has_disks() || !fault.needs_disks();
+        if may_be_later && self.put_off < PUT_OFF_MAX {
+            self.put_off += 1;
+            self.turn.push(fault);
+        } else {
+            self.put_off = 0;
+        }
     }
 
     /// Whether to wait for a leader; at some time something must happen without one.

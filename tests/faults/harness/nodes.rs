@@ -1,7 +1,7 @@
 //! The nodes: real processes of the built binary on directories of their own, with the network between them.
 //!
 //! They die with the thread that started them, so all of this belongs to the main thread. Their process ids are also in a
-//! file of the run directory, for `scripts/faults.sh clean`.
+//! file of the run directory, after that of the harness, for `scripts/faults.sh clean`.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -85,7 +85,7 @@ impl Nodes {
         };
         let reals = (1..=size).map(|id| (id, real(id))).collect();
         let net = Net::start(&reals).context("the network")?;
-        Ok(Nodes {
+        let nodes = Nodes {
             dir: dir.to_owned(),
             binary: binary.to_owned(),
             pace,
@@ -96,7 +96,17 @@ impl Nodes {
             running: BTreeMap::new(),
             disks: None,
             exits: Vec::new(),
-        })
+        };
+        nodes.list(std::process::id(), &std::env::current_exe()?)?;
+        Ok(nodes)
+    }
+
+    /// Adds a process to the list of this run's.
+    fn list(&self, process: u32, program: &Path) -> anyhow::Result<()> {
+        let pids = self.dir.join("pids");
+        let mut pids = File::options().create(true).append(true).open(pids)?;
+        writeln!(pids, "{process} {}", program.display())?;
+        Ok(())
     }
 
     /// Every node's id.
@@ -215,11 +225,7 @@ impl Nodes {
             .stderr(log);
         let child = command.spawn().context("the binary starts")?;
         self.net.set_process(id, child.id());
-        let mut pids = File::options()
-            .create(true)
-            .append(true)
-            .open(self.dir.join("pids"))?;
-        writeln!(pids, "{} {}", child.id(), self.binary.display())?;
+        self.list(child.id(), &self.binary)?;
         let running = Running {
             child,
             is_paused: false,

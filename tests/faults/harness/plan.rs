@@ -104,7 +104,9 @@ fn described(options: &Options) -> Map<String, Value> {
 /// For people: which source, which binary, which system. What cannot be found out is left out.
 fn about(binary: &Path) -> BTreeMap<String, String> {
     let said = |command: &str, args: &[&str]| {
-        let output = Command::new(command).args(args).output().ok()?;
+        let mut asked = Command::new(command);
+        let asked = asked.args(args).current_dir(env!("CARGO_MANIFEST_DIR"));
+        let output = asked.output().ok()?;
         let text = String::from_utf8(output.stdout).ok()?;
         output.status.success().then(|| text.trim().to_owned())
     };
