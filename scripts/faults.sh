@@ -143,10 +143,10 @@ for path in sorted(glob.glob(sys.argv[1] + "/*/run.json")):
         for outcomes in phases.values():
             count["answered " + kind] += outcomes.get("ok", 0)
     for level, reads in statistics["reads_on_faulty_leader"].items():
-        count["of these, under a fault on the leader: read/" + level] += reads
+        count[f"answered read/{level}, under a fault on the leader"] += reads
     for fault, seen in statistics["faults"].items():
         count["installed " + fault] += seen["installed"]
-        count["on the leader " + fault] += seen["on_leader"]
+        count[f"installed {fault}, on the leader"] += seen["on_leader"]
     count["retries recognised"] += statistics["retries"]
 print(f"{sum(verdicts.values())} runs, {seconds / 3600:.2f} hours: {dict(verdicts)}; source {', '.join(sorted(builds))}")
 for name, number in sorted(count.items()):

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Everything that has to hold before a change lands: setup, the gate, the build, all tests.
+# Everything that has to hold before a change lands: setup, the gate, the build, all tests, the short form of the fault tests.
 #
 #   scripts/test.sh
 #
@@ -18,3 +18,5 @@ say "test: run"
 cargo test --release --locked
 say "test: the API against its description"
 scripts/schemathesis.sh short
+say "test: nodes killed, frozen and cut off under load, and what their clients saw checked"
+scripts/faults.sh short

@@ -1,6 +1,7 @@
 //! The end of a run: everything healed, every key written and read once more at every level, the nodes stopped, and their
 //! applied logs and digests taken from their directories.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 use std::process::Command;
@@ -68,12 +69,7 @@ pub(crate) fn wait_ready(nodes: &Nodes) -> anyhow::Result<()> {
 /// # Errors
 /// When that takes too long.
 pub(crate) fn wait_applied(nodes: &Nodes, index: u64) -> anyhow::Result<()> {
-    let glance = Duration::from_millis(500);
-    let has_applied = |id: &u64| {
-        let reply = http::ask(nodes.addr(*id), "GET", "/livez", "", glance).ok();
-        let applied = reply.and_then(|reply| reply.number("quorate-applied-index"));
-        applied.is_some_and(|applied| applied >= index)
-    };
+    let has_applied = |id: &u64| applied_by(nodes, *id).is_some_and(|applied| applied >= index);
     let start = Instant::now();
     while !nodes.ids().iter().all(has_applied) {
         let waited = start.elapsed();
@@ -84,6 +80,35 @@ pub(crate) fn wait_applied(nodes: &Nodes, index: u64) -> anyhow::Result<()> {
         std::thread::sleep(Duration::from_millis(20));
     }
     Ok(())
+}
+
+/// Waits until every node has applied the same, and so all that was acknowledged: a node that is stopped before it heard that
+/// the last entries are committed would leave a shorter log than the others.
+///
+/// # Errors
+/// When that takes too long.
+pub(crate) fn converge(nodes: &Nodes) -> anyhow::Result<()> {
+    let start = Instant::now();
+    loop {
+        let ids = nodes.ids().into_iter();
+        let applied: BTreeSet<Option<u64>> = ids.map(|id| applied_by(nodes, id)).collect();
+        if applied.len() == 1 && !applied.contains(&None) {
+            return Ok(());
+        }
+        let waited = start.elapsed();
+        anyhow::ensure!(
+            waited < HEALED,
+            "the nodes have applied {applied:?} after {waited:?}"
+        );
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// The applied index of a node, if it says.
+fn applied_by(nodes: &Nodes, id: u64) -> Option<u64> {
+    let glance = Duration::from_millis(500);
+    let reply = http::ask(nodes.addr(id), "GET", "/livez", "", glance).ok()?;
+    reply.number("quorate-applied-index")
 }
 
 /// Writes every key once more and reads it at every level.

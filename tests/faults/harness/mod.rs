@@ -198,6 +198,9 @@ fn work(
         }
     }
     finish::final_phase(world, has_bank, random.next());
+    if let Err(error) = finish::converge(nodes) {
+        world.fail(format!("after the final phase: {error:#}"));
+    }
     watch.end();
     if let Ok(dead) = nodes.look_for_dead()
         && !dead.is_empty()
