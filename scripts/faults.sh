@@ -4,7 +4,7 @@
 #
 #   scripts/faults.sh run [OPTION...]      one run, judged; `run --help` names the options, `list` workloads and faults
 #   scripts/faults.sh short [SEED]         three runs side by side from fixed seeds, or from SEED on: half a minute
-#   scripts/faults.sh ci [SEED]            every workload under every fault that takes no root: about ten minutes
+#   scripts/faults.sh ci [SEED]            every workload under every fault that takes no root: under ten minutes
 #   scripts/faults.sh soak [HOURS]         runs drawn from seeds until the time is up (default 1, or 0.5), then the totals
 #   scripts/faults.sh totals               what all runs that were left behind add up to
 #   scripts/faults.sh check DIR            judges a run again
