@@ -29,6 +29,7 @@ HARNESS=
 
 # Builds the harness, and the binary with it; notes where it is.
 build_harness() {
+  say "faults: building, at once if it is built" >&2
   HARNESS=$(cd "$ROOT" && cargo test --release --locked --test faults --quiet --no-run --message-format json-render-diagnostics |
     sed --quiet 's/.*"executable":"\([^"]*faults-[^"]*\)".*/\1/p' | tail -1) || die "the harness does not build"
 }
