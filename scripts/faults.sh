@@ -9,7 +9,10 @@
 #   scripts/faults.sh totals               what all runs that were left behind add up to
 #   scripts/faults.sh check DIR            judges a run again
 #   scripts/faults.sh replay DIR           a new run with the seed and options of an old one
-#   scripts/faults.sh list                 workloads and faults
+#   scripts/faults.sh scenario NAME [--tries N] [--side-by-side CLUSTERS]
+#                                          steps taken on purpose, again and again: is any read stale?
+#   scripts/faults.sh mutants [NAME...]    builds the program with known bugs, one at a time, and demands that each is found
+#   scripts/faults.sh list                 workloads, faults and scenarios
 #   scripts/faults.sh clean                ends nodes that a harness left behind, removes the data of finished runs
 #
 # A run leaves a directory: the history, applied logs, output of the nodes, report.md, timeline.html and plots; a red one
@@ -78,6 +81,19 @@ all_green() {
 end_runs() {
   local job
   for job in $(jobs -p); do kill -TERM -- "-$job" 2>/dev/null || true; done
+}
+
+scenario() { "$HARNESS" scenario --root "$RUNS" "$@"; }
+
+# The program with the known bugs of src/mutants.rs, beside the one that everybody uses. Built before the harness, which
+# builds that one again.
+mutants() {
+  local binary=$RUNS-mutants/quorate
+  (cd "$ROOT" && cargo build --release --locked --quiet --bin quorate --features mutants)
+  mkdir --parents "$RUNS" "$(dirname "$binary")"
+  cp --force "${CARGO_TARGET_DIR:-$ROOT/target}/release/quorate" "$binary"
+  build_harness
+  "$HARNESS" mutants --root "$RUNS" --binary "$binary" "$@"
 }
 
 # What breaks most, and everything that is checked.
@@ -211,7 +227,7 @@ case $COMMAND in
   check | replay)
     [[ -f ${1:-}/plan.json ]] || die "$COMMAND takes the directory of a run, and '${1:-}' is none: it has no plan.json"
     ;;&
-  run | short | ci | soak | replay)
+  run | short | ci | soak | replay | scenario)
     build_harness
     trap end_runs EXIT
     "$COMMAND" "$@"
@@ -220,6 +236,7 @@ case $COMMAND in
     build_harness
     "$HARNESS" "$COMMAND" "$@"
     ;;
+  mutants) mutants "$@" ;;
   clean | totals) "$COMMAND" ;;
   help | --help | -h) usage ;;
   *) die "no command $COMMAND; see scripts/faults.sh --help" ;;

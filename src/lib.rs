@@ -26,6 +26,8 @@
 //! | [`client`] | whom to ask, what may be sent again, and what is certain after failures |
 //! | [`cli`] | the command line |
 //!
+//! Beside them stands [`mutants`]: bugs built in on purpose, in builds that only the fault tests make.
+//!
 //! # The life of a write
 //!
 //! 1. A handler in `http` checks the shape of the request and makes a `machine::command::Command` of it; with an
@@ -87,3 +89,5 @@ pub mod raft;
 pub mod storage;
 
 pub mod machine;
+
+pub mod mutants;

@@ -42,6 +42,7 @@ use clap_complete::Shell;
 use serde_json::Value;
 
 use crate::client::{Answer, Ask, Client, Level, Options};
+use crate::mutants;
 use format::{Format, show};
 use output::Failure;
 
@@ -52,7 +53,7 @@ const TIMEOUT_DEFAULT: Duration = Duration::from_secs(10);
 
 /// A strongly consistent, replicated ledger and key-value store.
 #[derive(Debug, Parser)]
-#[command(name = "quorate", version, disable_help_subcommand = true, after_help = output::EXIT_CODES)]
+#[command(name = "quorate", version = mutants::VERSION, disable_help_subcommand = true, after_help = output::EXIT_CODES)]
 struct Cli {
     #[command(flatten)]
     global: Global,
@@ -169,6 +170,15 @@ enum Command {
 /// Runs the command line and gives its exit code.
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
+    let named = std::env::var(mutants::VARIABLE).ok();
+    match mutants::choose(named.as_deref()) {
+        Ok(None) => {}
+        Ok(Some(warning)) => output::note(&warning),
+        Err(refused) => {
+            output::complain(&refused);
+            return ExitCode::from(2);
+        }
+    }
     let level = &cli.global.log;
     if let Err(error) = start_log(level) {
         output::complain(&format!("--log {level:?}: {error}"));

@@ -18,6 +18,7 @@ use super::routes::Routes;
 use super::time::rfc3339;
 use super::{Shared, blocking};
 use crate::machine::{Balance, Command, Fault, Limits, NewAccount, Reply};
+use crate::mutants::{self, Mutant};
 use crate::raft::{AccountRow, View};
 
 const ACCOUNTS: &str = "/v1/accounts/";
@@ -308,6 +309,12 @@ fn look(
         let ledger = wanted.ledger.as_deref();
         let looked = view.accounts(ledger, &wanted.prefix, after.as_deref(), count + 1)?;
         let (mut rows, index) = (looked.value, looked.index);
+        if mutants::on(Mutant::BankReadTorn) {
+            std::thread::sleep(std::time::Duration::from_millis(5));
+            let later = view.accounts(ledger, &wanted.prefix, after.as_deref(), count + 1)?;
+            let half = rows.len() / 2;
+            rows.splice(half.., later.value.into_iter().skip(half));
+        }
         let mut more = (rows.len() > count).then(|| rows[count - 1].id.clone());
         rows.truncate(count);
         looked_at += rows.len();

@@ -18,6 +18,7 @@ use super::doc::schema;
 use super::page::Page;
 use crate::machine::Balance;
 use crate::machine::reply::Existence;
+use crate::mutants::{self, Mutant};
 use crate::raft::{Permit, ReadLevel};
 
 /// Log index of a write, or the index of the state that was read.
@@ -106,6 +107,7 @@ impl Answer {
             }
             None => HeaderValue::from_static("unknown"),
         };
+        let index = index + u64::from(mutants::on(Mutant::AppliedTooHigh));
         self.index(index)
             .header(STALENESS, staleness)
             .header(REQUESTED, HeaderValue::from_static(level_name(requested)))

@@ -10,6 +10,7 @@ use super::command::{Expect, ModIndex};
 use super::record::Record;
 use super::reply::{Rejection, Reply};
 use super::store::{Fault, KvMeta, Store};
+use crate::mutants::{self, Mutant};
 
 /// Creates or replaces `key`; `at` is this write.
 pub(super) fn put<S: Store>(
@@ -57,6 +58,7 @@ pub(super) fn delete<S: Store>(store: &mut S, key: &str, expect: Expect) -> Resu
 /// Whether the condition holds of the key as it is.
 fn check(expect: Expect, current: Option<KvMeta>) -> Result<(), Rejection> {
     let holds = match expect {
+        _ if mutants::on(Mutant::CasUnconditional) => true,
         Expect::Any => true,
         Expect::Absent => current.is_none(),
         Expect::Present => current.is_some(),

@@ -24,6 +24,7 @@ use super::entry;
 use super::record::Record;
 use super::reply::{Rejection, Replayed, Reply};
 use super::store::{Fault, Store};
+use crate::mutants::{self, Mutant};
 
 /// Log time for which a key is kept at least, in nanoseconds (24 hours).
 pub const RETENTION_NS: u64 = 24 * 60 * 60 * 1_000_000_000;
@@ -60,7 +61,10 @@ pub fn is_due(used_ns: u64, now_ns: u64) -> bool {
 
 /// The last moment of use that lies far enough back at log time `now_ns`.
 fn due_until(now_ns: u64) -> Option<u64> {
-    now_ns.checked_sub(RETENTION_NS)
+    now_ns.checked_sub(match mutants::on(Mutant::KeysForgotten) {
+        true => 1_000_000_000,
+        false => RETENTION_NS,
+    })
 }
 
 /// Forgets keys that have had their time, before the `commands` commands of an entry with log time `time_ns`.

@@ -24,6 +24,7 @@ use super::queue::{Backlog, Limits, Queue, Ticket, Waiting};
 use super::types::{Commands, Raft, Types};
 use super::{Member, Options, WriteError, Written, convert};
 use crate::machine::{Reply, entry};
+use crate::mutants::{self, Mutant};
 use crate::storage::LogId;
 use crate::storage::log::Log;
 
@@ -160,6 +161,7 @@ pub(super) async fn answer(mut ticket: Ticket, deadline: Instant) -> Result<Writ
             // Taken just now, or long ago: if the answer is there already, it is the better one.
             match ticket.answer.try_recv() {
                 Ok(answer) => answer,
+                Err(_) if mutants::on(Mutant::TimeoutNotApplied) => Err(WriteError::Expired),
                 Err(_) => Err(WriteError::Unknown(
                     "the deadline passed after the command was proposed".to_owned(),
                 )),
@@ -302,8 +304,11 @@ pub(super) fn leader(forward: ForwardToLeader<Types>) -> Option<(u64, Member)> {
 /// Gives each command of an entry its answer.
 fn hand_out(queue: &Queue, batch: Vec<Waiting>, answers: Result<(LogId, Vec<Reply>), WriteError>) {
     match answers {
-        Ok((log_id, replies)) => {
+        Ok((log_id, mut replies)) => {
             assert_eq!(replies.len(), batch.len(), "one reply per command");
+            if mutants::on(Mutant::AnswersSwapped) {
+                replies.reverse();
+            }
             for (command, (waiting, reply)) in (0..).zip(batch.into_iter().zip(replies)) {
                 queue.finish(waiting, Ok(written(log_id, command, reply)));
             }

@@ -9,6 +9,7 @@ use std::io;
 
 use tokio::sync::watch;
 
+use crate::mutants::{self, Mutant};
 use crate::storage::LogId;
 use crate::storage::log::Log;
 
@@ -83,4 +84,5 @@ impl FlushGate {
 
 fn covers(flushed: Option<LogId>, id: LogId) -> bool {
     flushed.is_some_and(|flushed| id <= flushed && id.index <= flushed.index)
+        || mutants::on(Mutant::AckBeforeSync)
 }

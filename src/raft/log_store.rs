@@ -17,6 +17,7 @@ use tokio::sync::oneshot;
 
 use super::convert;
 use super::types::{RaftEntry, RaftLogId, RaftVote, Types};
+use crate::mutants::{self, Mutant};
 use crate::storage::log::Log;
 use crate::storage::state::State;
 use crate::storage::{LogEntry, LogId};
@@ -145,6 +146,9 @@ impl RaftLogStorage<Types> for LogStore {
     }
 
     async fn save_vote(&mut self, vote: &RaftVote) -> io::Result<()> {
+        if mutants::on(Mutant::VoteNotSaved) {
+            return Ok(());
+        }
         let (done, saved) = oneshot::channel();
         self.log.save_vote(
             convert::vote(vote),

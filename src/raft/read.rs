@@ -15,12 +15,14 @@
 
 use std::time::{Duration, Instant};
 
-use openraft::LinearizerOption;
+use openraft::async_runtime::WatchReceiver;
 use openraft::errors::{LinearizableReadError, RaftError};
+use openraft::{Instant as _, LinearizerOption};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::types::Raft;
 use super::{LEASE_READ_FRACTION, Options, Permit, ReadError, ReadLevel, batcher, config};
+use crate::mutants::{self, Mutant};
 use crate::storage::LogId;
 
 /// Requests that may wait for one level; a full queue makes the next ones wait to get in.
@@ -154,9 +156,16 @@ impl Checker {
             let left = last.map_or(Duration::ZERO, |last| {
                 last.saturating_duration_since(Instant::now())
             });
+            if mutants::on(Mutant::ReadAnywhere) {
+                release(requests, ReadLevel::Leader);
+                continue;
+            }
+            let is_unconfirmed = mutants::on(Mutant::ReadIndexUnconfirmed);
+            let left = if is_unconfirmed { Duration::ZERO } else { left };
             let option = LinearizerOption::new(Some(Duration::ZERO), true).with_wait_timeout(left);
             match self.check(option).await {
                 Ok(index) => self.release_at(index, requests, ReadLevel::Leader),
+                Err(Refusal::Stale) if is_unconfirmed => release(requests, ReadLevel::Leader),
                 Err(Refusal::Stale) => refuse(requests, &ReadError::Timeout),
                 Err(Refusal::Error(error)) => refuse(requests, &error),
             }
@@ -169,6 +178,9 @@ impl Checker {
                 .with_wait_timeout(Duration::ZERO);
             match self.check(option).await {
                 Ok(index) => self.release_at(index, requests, ReadLevel::Lease),
+                Err(Refusal::Stale) if mutants::on(Mutant::LeaseUnchecked) => {
+                    release(requests, ReadLevel::Lease);
+                }
                 Err(Refusal::Stale) => {
                     for request in requests {
                         if leader.send(request).await.is_err() {
@@ -176,8 +188,19 @@ impl Checker {
                         }
                     }
                 }
+                Err(Refusal::Error(_)) if self.keeps_lease() => release(requests, ReadLevel::Lease),
                 Err(Refusal::Error(error)) => refuse(requests, &error),
             }
+        }
+    }
+
+    /// Whether to answer although the core refuses to, as it does from the moment it hands leadership over: never.
+    fn keeps_lease(&self) -> bool {
+        mutants::on(Mutant::LeaseKeptInTransfer) && {
+            let metrics = self.raft.metrics();
+            let now = metrics.borrow_watched();
+            let acked = now.last_quorum_acked.as_ref();
+            now.state.is_leader() && acked.is_some_and(|sent| sent.elapsed() < self.lease_age_max)
         }
     }
 
@@ -201,7 +224,7 @@ impl Checker {
     fn release_at(&self, index: u64, requests: Vec<Request>, effective: ReadLevel) {
         let is_applied =
             move |applied: &Option<LogId>| applied.is_some_and(|applied| applied.index >= index);
-        if is_applied(&self.applied.borrow()) {
+        if is_applied(&self.applied.borrow()) || mutants::on(Mutant::ReadUnapplied) {
             return release(requests, effective);
         }
         let mut applied = self.applied.clone();

@@ -27,6 +27,7 @@ use super::ticks::Ticker;
 use super::types::{Raft, SnapshotData, Types};
 use super::watchdog::{FaultAction, Faults};
 use super::{Gate, Member, Options, VOTE_GATE_FACTOR, config, read, status, watchdog};
+use crate::mutants::{self, Mutant};
 use crate::storage::identity::DataDir;
 use crate::storage::log::Log;
 use crate::storage::state::State;
@@ -122,7 +123,8 @@ fn machine(parts: &Parts) -> anyhow::Result<StateMachine> {
 
 fn checked_config(parts: &Parts) -> anyhow::Result<Config> {
     let mut config = config::build(&parts.options)?;
-    if cfg!(test) && !parts.guards.no_leader_restore {
+    let is_unguarded = cfg!(test) && !parts.guards.no_leader_restore;
+    if is_unguarded || mutants::on(Mutant::LeaderRestored) {
         config.enable_leader_restore = Some(true);
         return Ok(config);
     }
@@ -149,7 +151,8 @@ async fn gate(
     mut log_store: LogStore,
     mut machine: StateMachine,
 ) -> anyhow::Result<Gate> {
-    if parts.log.state().vote.is_none() || !parts.guards.vote_gate {
+    let is_unguarded = !parts.guards.vote_gate || mutants::on(Mutant::NoVoteGate);
+    if parts.log.state().vote.is_none() || is_unguarded {
         return Ok(Gate::open());
     }
     let membership = StorageHelper::new(&mut log_store, &mut machine)

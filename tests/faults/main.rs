@@ -2,6 +2,8 @@
 //!
 //! ```text
 //! cargo test --test faults -- run --help         a run: nodes, clients, faults; then judged; exit 1 if it is red
+//! cargo test --test faults -- scenario NAME      steps taken on purpose, again and again; exit 1 if a read was stale
+//! cargo test --test faults -- mutants            builds broken on purpose, each run until it is found out
 //! cargo test --test faults                       the claims: every checker red on a violation, green next to it
 //! cargo test --test faults -- check DIR          judges a run directory and writes its report; exit 1 if it is red
 //! cargo test --test faults -- simulate DIR       leaves a run directory of the simulated store, with or without a flaw
@@ -50,6 +52,7 @@ use clap::{Parser, Subcommand};
 
 use claims::store;
 use harness::options::Options;
+use harness::{mutants, scenarios};
 use promises::Limits;
 use report::Report;
 use run::Evidence;
@@ -86,7 +89,11 @@ struct Args {
 enum Command {
     /// Make a run on real processes and judge it.
     Run(Box<Options>),
-    /// Name the workloads and the faults.
+    /// Play a directed scenario on real processes.
+    Scenario(Box<scenarios::Options>),
+    /// Run builds that are broken on purpose until each is found out.
+    Mutants(Box<mutants::Options>),
+    /// Name the workloads, the faults and the scenarios.
     List,
     /// Judge a run directory again, and write its report anew.
     Check {
@@ -149,6 +156,8 @@ fn main() -> ExitCode {
 fn run_command(command: Command) -> anyhow::Result<bool> {
     match command {
         Command::Run(options) => make(&options),
+        Command::Scenario(options) => scenarios::play(&options, say),
+        Command::Mutants(options) => mutants::hunt(&options, say),
         Command::List => {
             for workload in harness::workloads::ALL {
                 say(&format!(
@@ -159,6 +168,9 @@ fn run_command(command: Command) -> anyhow::Result<bool> {
             }
             for fault in harness::faults::ALL {
                 say(&format!("fault    {:10} {}", fault.name(), fault.says()));
+            }
+            for (name, says) in scenarios::list() {
+                say(&format!("scenario {name:16} {says}"));
             }
             Ok(true)
         }

@@ -5,6 +5,7 @@ use crate::machine::id::{AccountNumber, LedgerNumber};
 use crate::machine::record::{Balance, Record, TransferRecord};
 use crate::machine::reply::Rejection;
 use crate::machine::store::{Account, Fault, Position, Store};
+use crate::mutants::{self, Mutant};
 
 /// A transfer that the accounts allow.
 pub(super) struct Posting {
@@ -73,7 +74,8 @@ fn check_amount<S: Store>(
     ) else {
         return Ok(Err(Rejection::AmountOverflow));
     };
-    if debit.limits.debits_must_not_exceed_credits && debits > debit.balance.credits {
+    let is_limited = !mutants::on(Mutant::LimitsIgnored);
+    if is_limited && debit.limits.debits_must_not_exceed_credits && debits > debit.balance.credits {
         return Ok(Err(Rejection::ExceedsCredits {
             balance: debit.balance,
         }));
@@ -89,7 +91,10 @@ fn check_amount<S: Store>(
             ..debit.balance
         },
         Balance {
-            credits,
+            credits: match mutants::on(Mutant::LegLost) {
+                true => credit.balance.credits,
+                false => credits,
+            },
             ..credit.balance
         },
     ]))

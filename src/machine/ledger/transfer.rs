@@ -6,6 +6,7 @@ use super::posting::{self, Posting};
 use crate::machine::command::{AccountRef, NewTransfer};
 use crate::machine::reply::{Rejection, Reply, TransferResult};
 use crate::machine::store::{Fault, Store};
+use crate::mutants::{self, Mutant};
 
 /// What is to become of one transfer.
 enum Verdict {
@@ -138,7 +139,8 @@ fn judge<S: Store>(store: &mut S, transfer: &NewTransfer<'_>) -> Result<Verdict,
     if transfer.amount == 0 {
         return Ok(Verdict::Refuse(Rejection::AmountMustNotBeZero));
     }
-    if let Some(position) = store.find_transfer(transfer.id)? {
+    let known = store.find_transfer(transfer.id)?;
+    if let Some(position) = known.filter(|_| !mutants::on(Mutant::TransferPostedAgain)) {
         return Ok(Verdict::Known(
             match known::compare(store, transfer, position)? {
                 Known::Posted => TransferResult::Exists(position),

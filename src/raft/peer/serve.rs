@@ -11,6 +11,7 @@ use openraft::storage::RaftStateMachine;
 
 use super::fence::{Fence, Refusal, check_candidate};
 use super::{Call, Duplex, PeerError, Serve};
+use crate::mutants::{self, Mutant};
 use crate::raft::context::PeerContext;
 use crate::raft::handshake;
 use crate::raft::noise::Noise;
@@ -157,7 +158,10 @@ impl<SM: RaftStateMachine<Types>> Server<SM> {
             Call::PreVote => raft.pre_vote(request).await,
             _ => raft.vote(request).await,
         };
-        let given = translate::vote_given(&response.map_err(failed)?);
+        let mut given = translate::vote_given(&response.map_err(failed)?);
+        if mutants::on(Mutant::VoteGrantedTwice) {
+            (given.vote, given.granted) = (header.vote, true);
+        }
         Ok(Answer::Rare(rare::encode(&given).into()))
     }
 

@@ -9,6 +9,7 @@ use crate::harness::api::{Asked, Said, request, said};
 use crate::harness::applied::translate;
 use crate::harness::faults::partition::shapes;
 use crate::harness::http::Reply;
+use crate::harness::mutants;
 use crate::history::{Answer, Call, Level};
 
 use super::{Claim, claim};
@@ -22,6 +23,7 @@ pub(crate) const ALL: &[Claim] = &[
     claim!(an_export_becomes_what_the_clients_asked),
     claim!(an_export_of_what_nobody_asked_is_refused),
     claim!(each_partition_cuts_what_it_says),
+    claim!(some_run_is_to_find_each_mutant),
 ];
 
 fn asked(call: Call, level: Option<Level>) -> Asked {
@@ -207,4 +209,8 @@ fn each_partition_cuts_what_it_says() {
             }
         }
     }
+}
+
+fn some_run_is_to_find_each_mutant() {
+    assert_eq!(mutants::forgotten(), Vec::<&str>::new());
 }

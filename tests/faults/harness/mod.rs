@@ -13,6 +13,8 @@
 //! |---|---|
 //! | a workload | its file in `workloads/`, its line in `workloads::ALL` |
 //! | a fault | its file in `faults/`, its line in `faults::ALL` |
+//! | a scenario | its file in `scenarios/`, its line in `scenarios::ALL` |
+//! | a mutant | its line in `src/mutants.rs`, where it is broken, its line in `mutants::CASES` |
 //! | an operation | `history::operation`, and how the API spells it in [`api`] and [`applied`] |
 
 pub(crate) mod api;
@@ -29,6 +31,8 @@ pub(crate) mod finish;
 
 pub(crate) mod http;
 
+pub(crate) mod mutants;
+
 pub(crate) mod nemesis;
 
 pub(crate) mod net;
@@ -38,6 +42,8 @@ pub(crate) mod nodes;
 pub(crate) mod options;
 
 pub(crate) mod plan;
+
+pub(crate) mod scenarios;
 
 pub(crate) mod watch;
 
@@ -117,29 +123,37 @@ pub(crate) fn run(options: &Options, say: impl Fn(&str)) -> anyhow::Result<PathB
     Ok(dir)
 }
 
-/// Starts and forms the cluster, and opens the bank if there is to be one.
-fn begin(nodes: &mut Nodes, has_bank: bool) -> anyhow::Result<()> {
+/// Starts and forms the cluster.
+fn form(nodes: &mut Nodes) -> anyhow::Result<()> {
     for id in nodes.ids() {
         nodes.start(id)?;
     }
+    insist(nodes, "/v1/cluster/init", &nodes.members())?;
+    finish::wait_ready(nodes)
+}
+
+/// Posts until it is done; at which index.
+fn insist(nodes: &Nodes, path: &str, body: &str) -> anyhow::Result<u64> {
     let patience = Duration::from_secs(10);
-    let ask = |path: &str, body: &str| -> anyhow::Result<u64> {
-        let start = Instant::now();
-        loop {
-            match http::ask(nodes.addr(1), "POST", path, body, patience) {
-                Ok(reply) if (200..300).contains(&reply.status) => {
-                    return Ok(reply.number("quorate-index").unwrap_or_default());
-                }
-                other if start.elapsed() > patience => anyhow::bail!("{path}: {other:?}"),
-                _ => thread::sleep(Duration::from_millis(50)),
+    let start = Instant::now();
+    loop {
+        match http::ask(nodes.addr(1), "POST", path, body, patience) {
+            Ok(reply) if (200..300).contains(&reply.status) => {
+                return Ok(reply.number("quorate-index").unwrap_or_default());
             }
+            other if start.elapsed() > patience => anyhow::bail!("{path}: {other:?}"),
+            _ => thread::sleep(Duration::from_millis(50)),
         }
-    };
-    ask("/v1/cluster/init", &nodes.members())?;
-    finish::wait_ready(nodes)?;
+    }
+}
+
+/// Starts and forms the cluster, and opens the bank if there is to be one.
+fn begin(nodes: &mut Nodes, has_bank: bool) -> anyhow::Result<()> {
+    form(nodes)?;
     if !has_bank {
         return Ok(());
     }
+    let ask = |path: &str, body: &str| insist(nodes, path, body);
     ask(
         "/v1/ledgers",
         &json!({"id": api::BANK, "asset": "USD", "scale": 2}).to_string(),
@@ -186,7 +200,8 @@ fn work(
     let mut nemesis = Nemesis::new(Arc::clone(world), faults, random.next(), overlap, every);
     nemesis.run(nodes, Instant::now() + options.faulty());
     world.say(&Happening::Phase("heal".to_owned()));
-    if let Err(error) = finish::heal(nodes) {
+    let healed = finish::heal(nodes);
+    if let Err(error) = &healed {
         world.fail(format!("healed: {error:#}"));
     }
     // A little of the healed cluster under load.
@@ -197,9 +212,12 @@ fn work(
             world.fail("a client panicked");
         }
     }
-    finish::final_phase(world, has_bank, random.next());
-    if let Err(error) = finish::converge(nodes) {
-        world.fail(format!("after the final phase: {error:#}"));
+    // A cluster that does not come back would only let each question run into its time limit.
+    if healed.is_ok() {
+        finish::final_phase(world, has_bank, random.next());
+        if let Err(error) = finish::converge(nodes) {
+            world.fail(format!("after the final phase: {error:#}"));
+        }
     }
     watch.end();
     if let Ok(dead) = nodes.look_for_dead()

@@ -16,7 +16,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
 
 use super::disks::Disks;
-use super::http;
+use super::http::{Connection, Request};
 use super::net::{Net, Proxied};
 use crate::ports::Ports;
 use crate::run::Exit;
@@ -371,7 +371,17 @@ impl Drop for Nodes {
 
 /// The term in which the node at `addr` says it leads.
 pub(crate) fn term_of_leader(addr: SocketAddr) -> Option<u64> {
-    let reply = http::ask(addr, "GET", "/livez", "", GLANCE).ok()?;
+    leading(addr, &mut Connection::default())
+}
+
+/// The same, over a connection that is kept.
+pub(crate) fn leading(addr: SocketAddr, connection: &mut Connection) -> Option<u64> {
+    let request = Request {
+        method: "GET",
+        path: "/livez".to_owned(),
+        ..Request::default()
+    };
+    let reply = connection.ask(addr, &request, GLANCE).ok()?;
     let leads = reply.header("quorate-role") == Some("leader");
     reply.number("quorate-term").filter(|_| leads)
 }

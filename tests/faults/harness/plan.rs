@@ -115,6 +115,8 @@ fn about(binary: &Path) -> BTreeMap<String, String> {
         ("source", said("git", &["describe", "--always", "--dirty"])),
         ("kernel", said("uname", &["-sr"])),
         ("binary", hash.ok()),
+        // Of a binary that was built with mutants.
+        ("mutant", std::env::var(quorate::mutants::VARIABLE).ok()),
     ];
     let found = found.into_iter();
     found
