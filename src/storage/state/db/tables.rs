@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use rocksdb::{BlockBasedOptions, Cache, DB, Options};
+use rocksdb::{BlockBasedIndexType, BlockBasedOptions, Cache, DB, Options};
 
 use super::Access;
 
@@ -101,6 +101,9 @@ const DATABASE_OPTIONS: &str = "avoid_flush_during_shutdown=true;max_bgerror_res
 /// Every file is read back after it was written; a flipped bit in a memory table is found when it is flushed.
 const TABLE_OPTIONS: &str = "paranoid_file_checks=true;memtable_protection_bytes_per_key=8";
 
+/// Bytes of one part of an index or of a filter.
+const METADATA_BLOCK_BYTES: usize = 4 << 10;
+
 /// Options of the whole database.
 pub(super) fn database_options(access: Access) -> Result<Options, rocksdb::Error> {
     let mut options = Options::default().get_options_from_string(DATABASE_OPTIONS)?;
@@ -127,8 +130,14 @@ pub(super) fn table_options(table: Table, cache: &Cache) -> Result<Options, rock
     blocks.set_block_cache(cache);
     blocks.set_cache_index_and_filter_blocks(true);
     blocks.set_pin_l0_filter_and_index_blocks_in_cache(true);
+    // A filter over a whole file is megabytes: once the cache cannot hold them all, one look-up reads and checks several of
+    // them. In parts it reads a few kilobytes, and only the directory of the parts has to stay.
+    blocks.set_index_type(BlockBasedIndexType::TwoLevelIndexSearch);
+    blocks.set_metadata_block_size(METADATA_BLOCK_BYTES);
+    blocks.set_pin_top_level_index_and_filter(true);
     if table.has_bloom() {
         blocks.set_bloom_filter(10.0, false);
+        blocks.set_partition_filters(true);
     }
     options.set_block_based_table_factory(&blocks);
     options.set_write_buffer_size(table.write_buffer_bytes());
