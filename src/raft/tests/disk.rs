@@ -135,8 +135,12 @@ struct SlowFile {
 }
 
 impl File for SlowFile {
-    fn preallocate(&self, bytes: u64) -> io::Result<()> {
-        self.file.preallocate(bytes)
+    fn reserve(&self, bytes: u64) -> io::Result<()> {
+        self.file.reserve(bytes)
+    }
+
+    fn zero(&self, from: u64, to: u64) -> io::Result<()> {
+        self.file.zero(from, to)
     }
 
     fn write(&self, offset: u64, parts: &[IoSlice<'_>]) -> io::Result<()> {

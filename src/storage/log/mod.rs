@@ -49,7 +49,7 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
-pub use chores::{Chores, Spare};
+pub use chores::{Chores, Outcome, Prepare, Spare};
 pub use entries::Entries;
 pub use head::FORMAT;
 pub use record::{BLOCK, Position};

@@ -336,12 +336,17 @@ struct ModelFile {
 }
 
 impl File for ModelFile {
-    fn preallocate(&self, bytes: u64) -> io::Result<()> {
+    fn reserve(&self, bytes: u64) -> io::Result<()> {
         let mut model = self.disk.model();
         model.begin()?;
         let length = usize::try_from(bytes).map_err(io::Error::other)?;
         model.inodes[self.inode].seen.resize(length, 0);
         Ok(())
+    }
+
+    /// It holds zeros already, and every crash leaves them.
+    fn zero(&self, _from: u64, _to: u64) -> io::Result<()> {
+        self.disk.model().begin()
     }
 
     fn write(&self, offset: u64, parts: &[IoSlice<'_>]) -> io::Result<()> {

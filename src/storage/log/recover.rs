@@ -8,8 +8,8 @@ use std::io::{self, IoSlice};
 use std::sync::Arc;
 
 use super::Options;
-use super::chores::Spare;
-use super::disk::{Disk, File};
+use super::chores::{Next, Spare};
+use super::disk::{Disk, File, preallocate};
 use super::head::{Head, UUID_LEN_MAX};
 use super::index::Index;
 use super::record::{BLOCK, Chain, Encoder, Position, tag};
@@ -74,7 +74,7 @@ fn create<D: Disk>(disk: &D, uuid: &str, options: &Options) -> io::Result<()> {
         shape: Shape::default(),
     };
     let file = disk.create(&segment_name(1))?;
-    file.preallocate(options.segment_bytes)?;
+    preallocate(&*file, options.segment_bytes)?;
     file.write(0, &[IoSlice::new(&head.encode())])?;
     file.sync()?;
     let witness = Witness {
@@ -146,8 +146,7 @@ fn recover<D: Disk>(
         chain: scan.chain,
         shape: scan.shape,
         witness_sequence: scan.witness.sequence,
-        spare: None,
-        spare_wanted: false,
+        next: Next::Missing,
         unneeded: Vec::new(),
         made: Vec::new(),
         failed: false,

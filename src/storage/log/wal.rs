@@ -8,7 +8,7 @@ use std::io::{self, IoSlice};
 use std::sync::Arc;
 
 use super::Options;
-use super::chores::{Chores, Spare};
+use super::chores::{Chores, Next, Outcome, Spare};
 use super::disk::{Disk, File};
 use super::head::Head;
 use super::index::Place;
@@ -35,9 +35,8 @@ pub struct Wal<D: Disk> {
     pub(super) shape: Shape,
     pub(super) witness: WitnessFile,
     pub(super) witness_sequence: u64,
-    /// A segment prepared to be the next.
-    pub(super) spare: Option<Spare>,
-    pub(super) spare_wanted: bool,
+    /// What becomes the next segment.
+    pub(super) next: Next,
     /// Segments that hold nothing that is needed, to be removed in this order.
     pub(super) unneeded: Vec<u32>,
     /// Segments made since they were last handed out.
@@ -117,15 +116,17 @@ impl<D: Disk> Wal<D> {
 
     /// What is to be done about the directory, apart from the writer; run it and give its result to [`Wal::chores_done`].
     pub fn take_chores(&mut self) -> Option<Chores<D>> {
-        let half = self.active().length / 2;
-        let make_spare = self.spare.is_none() && !self.spare_wanted && self.end.offset > half;
-        if !make_spare && self.unneeded.is_empty() || self.failed {
+        if self.failed {
             return None;
         }
-        self.spare_wanted |= make_spare;
+        let (offset, length) = (self.end.offset, self.active().length);
+        let prepare = self.next.due(offset, length, self.options.segment_bytes);
+        if prepare.is_none() && self.unneeded.is_empty() {
+            return None;
+        }
         Some(Chores {
             disk: self.disk.clone(),
-            spare_bytes: make_spare.then_some(self.options.segment_bytes),
+            prepare,
             remove: std::mem::take(&mut self.unneeded),
         })
     }
@@ -134,9 +135,13 @@ impl<D: Disk> Wal<D> {
     ///
     /// # Errors
     /// If they failed; every later call fails.
-    pub fn chores_done(&mut self, result: io::Result<Option<Spare>>) -> io::Result<()> {
+    pub fn chores_done(&mut self, result: io::Result<Outcome>) -> io::Result<()> {
         self.guarded(|wal| {
-            wal.spare = result?.or(wal.spare.take());
+            match result? {
+                Outcome::Removed => {}
+                Outcome::Spare(spare) => wal.next = Next::Here(spare),
+                Outcome::NoSpare => wal.next = Next::GivenUp,
+            }
             Ok(())
         })
     }
@@ -240,11 +245,14 @@ impl<D: Disk> Wal<D> {
     /// Begins a segment that takes a group of `bytes`.
     fn roll(&mut self, bytes: usize) -> io::Result<()> {
         let needed = BLOCK + bytes as u64;
-        let Spare { file, length, name } = match self.spare.take_if(|spare| spare.length >= needed)
-        {
+        let mut spare = match self.next.take(needed) {
             Some(spare) => spare,
             None => Spare::make(&self.disk, NEXT, self.options.segment_bytes.max(needed))?,
         };
+        spare.complete()?;
+        let Spare {
+            file, length, name, ..
+        } = spare;
         let number = self.active().number + 1;
         let head = Head {
             uuid: self.uuid.clone(),
@@ -267,7 +275,6 @@ impl<D: Disk> Wal<D> {
             segment: number,
             offset: BLOCK,
         };
-        self.spare_wanted = false;
         // Synced, so that the loss of the new segment is seen even after a power cut.
         self.witness_now()?;
         self.witness.sync()

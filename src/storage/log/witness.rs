@@ -14,7 +14,7 @@ use std::io::{self, IoSlice};
 use std::sync::Arc;
 
 use super::codec::{Reader, put_log_id, put_text, put_vote};
-use super::disk::{Disk, File, read_all};
+use super::disk::{Disk, File, preallocate, read_all};
 use super::head::{NEWER, open_block, seal_block};
 use super::record::{BLOCK, BLOCK_LEN, Chain, Position};
 use super::shape::Shape;
@@ -129,7 +129,7 @@ impl WitnessFile {
     /// Makes the file with `witness` in both slots, synced. Its name is the caller's to sync.
     pub(super) fn create<D: Disk>(disk: &D, witness: &Witness) -> io::Result<()> {
         let file = disk.create(NAME)?;
-        file.preallocate(2 * BLOCK)?;
+        preallocate(&*file, 2 * BLOCK)?;
         let slot = witness.encode();
         file.write(0, &[IoSlice::new(&slot), IoSlice::new(&slot)])?;
         file.sync()

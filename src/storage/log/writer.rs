@@ -9,7 +9,7 @@ use std::sync::mpsc;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use super::chores::{Chores, Spare};
+use super::chores::{Chores, Outcome};
 use super::disk::Disk;
 use super::shared::{Batch, Shared, Wake};
 use super::wal::{Wal, Written};
@@ -183,7 +183,7 @@ impl<D: Disk> Writer<D> {
 /// Does chores beside the writer.
 struct ChoreThread<D: Disk> {
     todo: Option<mpsc::Sender<Chores<D>>>,
-    finished: mpsc::Receiver<io::Result<Option<Spare>>>,
+    finished: mpsc::Receiver<io::Result<Outcome>>,
     thread: Option<JoinHandle<()>>,
 }
 

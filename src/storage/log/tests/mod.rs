@@ -5,6 +5,7 @@
 )]
 
 mod cache;
+mod chores;
 mod crash;
 mod damage;
 mod errors;
