@@ -137,7 +137,7 @@ enum Command {
     Leader(cluster::Leader),
     /// Check a stopped node's data directory.
     Verify(verify::Verify),
-    /// The log of a stopped node.
+    /// What was applied.
     #[command(subcommand)]
     Log(log::Log),
     /// Ledgers: sets of accounts in one asset.
@@ -208,7 +208,7 @@ fn run(cli: Cli) -> Result<(), Failure> {
         Command::Serve(serve) => serve.run(),
         Command::Config(config) => config.run(&global),
         Command::Verify(verify) => verify.run(&global),
-        Command::Log(log) => log.run(),
+        Command::Log(log) => log.run(&global),
         Command::Bench(bench) => bench.run(&global),
         Command::Init(init) => asking(init.run(&global)),
         Command::Status => asking(cluster::status(&global)),
@@ -228,7 +228,7 @@ fn run(cli: Cli) -> Result<(), Failure> {
 }
 
 /// Runs a command that asks nodes: one thread will do.
-fn asking(work: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
+fn asking<T>(work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
     tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()

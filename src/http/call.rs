@@ -302,6 +302,19 @@ impl<'a> Params<'a> {
         parsed
     }
 
+    /// A log index, if given.
+    pub(super) fn index(&mut self, name: &str) -> Option<u64> {
+        let text = self.get(name)?;
+        let digits = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+        let parsed = text.parse().ok().filter(|_| digits);
+        if parsed.is_none() {
+            let detail = format!("{text:?} is not a log index");
+            let place = Place::Parameter(name.to_owned());
+            self.problems.add(place, Code::InvalidValue, detail);
+        }
+        parsed
+    }
+
     /// An id, if given; one that cannot be an id is a problem.
     pub(super) fn id(&mut self, name: &str) -> Option<Cow<'a, str>> {
         let text = self.get(name)?;

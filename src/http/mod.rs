@@ -21,6 +21,7 @@
 //! | POST `/v1/cluster/init` | form a cluster, once | 201, 200 if formed before |
 //! | POST `/v1/cluster/leader/transfer` | have another voter lead | 200 |
 //! | GET `/v1/cluster` | this node's view of the cluster | 200 |
+//! | GET `/v1/log/applied?from&to` | what this node applied, for `quorate log export` | 200 |
 //! | GET `/livez`, `/readyz`, `/version` | probes | 200, 503 |
 //! | GET `/metrics` | what this node measures, for Prometheus | 200 |
 //! | GET `/openapi.json` | all of this, for programs | 200 |
@@ -94,6 +95,8 @@ mod idempotency;
 mod cluster;
 
 mod leader;
+
+mod log;
 
 mod history;
 
@@ -177,6 +180,7 @@ fn routes() -> routes::Routes {
         .merge(idempotency::routes())
         .merge(cluster::routes())
         .merge(leader::routes())
+        .merge(log::routes())
         .merge(probes::routes())
         .merge(doc::routes())
         .merge(errors::routes())

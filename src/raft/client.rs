@@ -23,6 +23,7 @@ use super::{
     Transferred, WriteError, Written,
 };
 use crate::machine::{AccountRef, Command, Fault, NewTransfer, Once, entry};
+use crate::storage::applied;
 use crate::storage::log::Log;
 use crate::storage::state::State;
 
@@ -132,6 +133,14 @@ impl Client {
     /// What this node has applied.
     pub fn view(&self) -> super::View {
         self.node.state.view()
+    }
+
+    /// A page of what this node applied, from log index `from` on: see [`applied::page`]. Looks at files: not for an async thread.
+    ///
+    /// # Errors
+    /// If log or database cannot be read.
+    pub fn applied_page(&self, from: u64, to: Option<u64>) -> Result<Vec<u8>, Fault> {
+        applied::page(&self.node.log, &self.node.state, from, to)
     }
 
     /// This node's view of itself and the cluster.

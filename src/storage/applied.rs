@@ -1,23 +1,28 @@
-//! The applied log: every command that a stopped node applied, in order, with what came of it.
+//! The applied log: every command that a node applied, in order, with what came of it.
 //!
-//! What was asked is in the write-ahead log, what came of it in the journal of the state; [`export`] puts the two side by side.
+//! What was asked is in the write-ahead log, what came of it in the journal of the state; an export puts the two side by side.
 //! A result is never decided again: what the journal does not show did not happen. The journal must lead to the digest that
 //! the node stored, and hold what was asked and no more, or the export fails: so it cannot say what should have happened
 //! instead of what did. It begins where the write-ahead log does, at the purge point.
+//!
+//! Of a stopped node [`export`] reads the directory. A running one hands out log and journal as they are, in [`page`]s, and
+//! [`Pages`] makes the export of them where it is wanted: what that takes of memory the node need not have.
 
 mod line;
+pub(super) mod pages;
 pub(super) mod pair;
 mod transfers;
 
 use std::io;
 
 pub use line::Line;
+pub use pages::{Pages, page};
 
 use self::pair::Pairing;
-use super::Kind;
 use super::identity::{DataDir, OpenError};
 use super::log::Entries;
-use super::state::State;
+use super::state::{Journaled, State};
+use super::{Kind, LogEntry};
 use crate::machine::digest;
 
 /// How far an export goes.
@@ -29,7 +34,8 @@ pub struct Exported {
     pub digest: [u8; 32],
 }
 
-/// Gives each command that the node of `dir` applied to `each`, in order, up to log index `until` if one is given. Blocking.
+/// Gives each command that the stopped node of `dir` applied to `each`, in order, up to log index `until` if one is given.
+/// Blocking.
 ///
 /// # Errors
 /// If log or state cannot be read, do not fit together, or do not lead to the digest stored; if less is applied than `until`;
@@ -40,56 +46,103 @@ pub fn export(
     mut each: impl FnMut(&Line) -> io::Result<()>,
 ) -> Result<Exported, OpenError> {
     let entries = Entries::open(&dir.log_dir())?;
-    let mut pairing = Pairing::default();
-    let mut next = entries.first();
-    let mut digest = digest::GENESIS;
-    let read = |index: u64| {
-        let entry = entries.get(index).map_err(|error| error.to_string())?;
-        entry.ok_or_else(|| format!("entry {index} is in the journal and not in the log"))
-    };
+    let read = |index: u64| entries.get(index).map_err(|error| error.to_string());
+    let mut export = Export::new(entries.first(), until);
     let applied = State::follow(&dir.state_dir(), |journaled| {
+        export.journaled(journaled, &read, &mut each)
+    })?;
+    let last = applied.log_id.map_or(0, |id| id.index);
+    export.silent(last, &read).map_err(OpenError)?;
+    export.end(last)
+}
+
+/// An export under way.
+#[derive(Debug)]
+struct Export {
+    pairing: Pairing,
+    /// Index of the first entry in the log.
+    first: u64,
+    /// Index of the next entry to look at.
+    next: u64,
+    until: Option<u64>,
+    digest: [u8; 32],
+}
+
+impl Export {
+    fn new(first: u64, until: Option<u64>) -> Export {
+        Export {
+            pairing: Pairing::default(),
+            first,
+            next: first,
+            until,
+            digest: digest::GENESIS,
+        }
+    }
+
+    /// The next entry that journaled something, and those before it that did not.
+    fn journaled(
+        &mut self,
+        journaled: &Journaled,
+        read: &impl Fn(u64) -> Result<Option<LogEntry>, String>,
+        each: &mut impl FnMut(&Line) -> io::Result<()>,
+    ) -> Result<(), String> {
         let index = journaled.index;
         let in_entry = |what: String| format!("entry {index}: {what}");
+        let there = |index: u64| {
+            let missing = || format!("entry {index} is in the journal and not in the log");
+            read(index)?.ok_or_else(missing)
+        };
         let records = journaled.records().map_err(in_entry)?;
-        if index < entries.first() {
-            pairing.remember(&records);
-            digest = journaled.digest;
+        if index < self.first {
+            self.pairing.remember(&records);
+            self.digest = journaled.digest;
             return Ok(());
         }
-        for silent in next..index {
-            if read(silent)?.kind == Kind::Commands {
+        for silent in self.next..index {
+            if there(silent)?.kind == Kind::Commands {
                 return Err(format!("entry {silent} has commands and journaled nothing"));
             }
         }
-        next = index + 1;
-        let lines = pairing.entry(&read(index)?, &records).map_err(in_entry)?;
-        if until.is_some_and(|until| index > until) {
+        self.next = index + 1;
+        let lines = self.pairing.entry(&there(index)?, &records);
+        let lines = lines.map_err(in_entry)?;
+        if self.until.is_some_and(|until| index > until) {
             return Ok(());
         }
-        digest = journaled.digest;
+        self.digest = journaled.digest;
         for line in lines {
             each(&line).map_err(|error| format!("writing: {error}"))?;
         }
         Ok(())
-    })?;
-    let last = applied.log_id.map_or(0, |id| id.index);
-    for silent in next..=last {
-        let entry = entries
-            .get(silent)
-            .map_err(|error| OpenError(error.to_string()))?;
-        if entry.is_some_and(|entry| entry.kind == Kind::Commands) {
-            return Err(OpenError(format!(
-                "entry {silent} has commands and is said to be applied, but journaled nothing"
-            )));
-        }
     }
-    match until {
-        Some(until) if until > last => Err(OpenError(format!(
-            "only {last} is applied, which is less than {until}"
-        ))),
-        _ => Ok(Exported {
-            index: until.unwrap_or(last),
-            digest,
-        }),
+
+    /// The entries up to `last`, which is applied, that journaled nothing.
+    fn silent(
+        &mut self,
+        last: u64,
+        read: &impl Fn(u64) -> Result<Option<LogEntry>, String>,
+    ) -> Result<(), String> {
+        for silent in self.next..=last {
+            if read(silent)?.is_some_and(|entry| entry.kind == Kind::Commands) {
+                return Err(format!(
+                    "entry {silent} has commands and is said to be applied, but journaled nothing"
+                ));
+            }
+        }
+        self.next = self.next.max(last + 1);
+        Ok(())
+    }
+
+    /// How far it goes, with everything up to `last` looked at.
+    fn end(&self, last: u64) -> Result<Exported, OpenError> {
+        match self.until {
+            Some(until) if until > last => Err(OpenError(format!(
+                "only {last} is applied, which is less than {until}"
+            ))),
+            _ => Ok(Exported {
+                index: self.until.unwrap_or(last),
+                digest: self.digest,
+            }),
+        }
     }
 }

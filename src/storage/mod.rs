@@ -39,7 +39,7 @@ pub struct Vote {
 }
 
 /// What an entry of the log carries. Durable numbers: append-only.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[repr(u8)]
 pub enum Kind {
     /// Nothing: a new leader's first entry.
@@ -51,7 +51,7 @@ pub enum Kind {
 }
 
 /// An entry of the log. Cloning is cheap.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LogEntry {
     /// Where it stands.
     pub id: LogId,

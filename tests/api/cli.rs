@@ -126,6 +126,40 @@ fn a_list_has_the_same_rows_in_every_form() {
 }
 
 #[test]
+fn a_node_exports_what_it_applied_alike_running_and_stopped() {
+    run(async {
+        let (mut nodes, url) = prepared().await;
+        let send = ["transfer", "send", "--id", "t1", "--debit", "bank"];
+        let send = [&send[..], &["--credit", "users:alice", "--amount", "5"]].concat();
+        for _ in 0..2 {
+            assert_eq!(quorate(&url, &send).await.code, 0);
+            let key = [("idempotency-key", "k1")];
+            nodes.put(1, "/v1/kv/a", &key, "v").await;
+        }
+        let running = quorate(&url, &["log", "export"]).await;
+        assert_eq!(running.code, 0, "{running:?}");
+        let told = |line: &Value| (line["f"].clone(), line["op"].clone(), line["dup"].clone());
+        let told: Vec<_> = running.lines().iter().skip(3).map(told).collect();
+        let once = [
+            (json!("transfer"), json!("t1"), Value::Null),
+            (json!("put"), json!("k1"), Value::Null),
+        ];
+        let again = once.clone().map(|(f, op, _)| (f, op, json!(true)));
+        assert_eq!(told, [once, again].concat());
+        nodes.stop(1).await;
+        let dir = nodes.data_dir(1).to_str().unwrap().to_owned();
+        let stopped = quorate(&url, &["log", "export", "--data-dir", &dir]).await;
+        assert_eq!(stopped.code, 0, "{stopped:?}");
+        assert_eq!(running.out, stopped.out);
+        let digest = |ran: &Ran| ran.err.rsplit_once("digest ").unwrap().1.to_owned();
+        assert_eq!(digest(&running), digest(&stopped));
+        let gone = quorate(&url, &["log", "export", "--timeout", "300ms"]).await;
+        assert_eq!((gone.code, gone.out.as_str()), (6, ""), "{gone:?}");
+        nodes.end().await;
+    });
+}
+
+#[test]
 fn the_answer_to_a_write_is_the_apis_own_json() {
     run(async {
         let (nodes, url) = prepared().await;

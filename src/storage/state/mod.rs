@@ -39,6 +39,7 @@ mod view;
 mod tests;
 
 pub use checkpoint::CheckpointMeta;
+pub(in crate::storage) use follow::{Follower, JournalRow, Journaled, journal_index};
 pub use stats::Stats;
 pub use verify::VerifyReport;
 pub use view::{

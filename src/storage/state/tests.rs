@@ -4,6 +4,7 @@ mod checkpoints;
 mod crashes;
 mod damage;
 mod follow;
+mod pages;
 mod reads;
 mod upgrade;
 mod workload;

@@ -19,7 +19,7 @@ fn chores(wal: &mut Wal<ModelDisk>) -> bool {
 }
 
 fn names(disk: &ModelDisk) -> Vec<String> {
-    let mut names = crate::storage::log::disk::Disk::list(disk).unwrap();
+    let mut names = Disk::list(disk).unwrap();
     names.sort();
     names
 }
