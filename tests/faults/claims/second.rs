@@ -2,6 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use todc_utils::linearizability::WGLChecker;
+use todc_utils::linearizability::history::{Action, History};
+use todc_utils::specifications::Specification;
+
 use crate::history::{Answer, Call, Micro, Operation, Outcome};
 
 /// Whether one register's history is linearizable, decided line by line: the set of all states that the register may be
@@ -61,6 +65,79 @@ fn effect(operation: &Operation, state: Option<i64>) -> Option<Option<i64>> {
         (Call::Cas(old, _), Some(Answer::Applied(false))) => (*old != state).then_some(state),
         (Call::Cas(old, new), _) => (*old == state).then_some(Some(*new)),
         _ => None,
+    }
+}
+
+/// The same of another's search, todc-utils, which knows of no unknown operations: such a one is given an answer after
+/// everything else, where it disturbs nobody if it never took effect.
+pub(crate) fn is_linear_by_another(operations: &[&Operation]) -> bool {
+    let mut events: Vec<(u64, bool, usize)> = Vec::new();
+    for (at, operation) in operations.iter().enumerate() {
+        let is_read = operation.call == Call::Read;
+        if operation.outcome == Outcome::Fail || (is_read && operation.answer().is_none()) {
+            continue;
+        }
+        events.push((operation.invoked.index, true, at));
+        events.push((operation.returned().unwrap_or(u64::MAX), false, at));
+    }
+    events.sort_unstable();
+    // Each operation is a process of its own: the order of a client's operations is that of their times.
+    let actions = events.iter().map(|&(_, is_begin, at)| {
+        let step = Step::from(operations[at]);
+        let action = if is_begin {
+            Action::Call(step)
+        } else {
+            Action::Response(step)
+        };
+        (at, action)
+    });
+    events.is_empty()
+        || WGLChecker::<Register>::is_linearizable(History::from_actions(actions.collect()))
+}
+
+/// A register for another's search.
+struct Register;
+
+/// An operation on it, with its answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Step {
+    Read(Option<i64>),
+    Write(i64),
+    Cas(Option<i64>, i64, Option<bool>),
+}
+
+impl From<&Operation> for Step {
+    fn from(operation: &Operation) -> Step {
+        match (&operation.call, operation.answer()) {
+            (Call::Read, Some(Answer::Register(value))) => Step::Read(*value),
+            (Call::Write(value), _) => Step::Write(*value),
+            (Call::Cas(old, new), Some(Answer::Applied(done))) => {
+                Step::Cas(*old, *new, Some(*done))
+            }
+            (Call::Cas(old, new), _) => Step::Cas(*old, *new, None),
+            other => panic!("{other:?} is not of a register"),
+        }
+    }
+}
+
+impl Specification for Register {
+    type State = Option<i64>;
+    type Operation = Step;
+
+    fn init() -> Option<i64> {
+        None
+    }
+
+    fn apply(step: &Step, state: &Option<i64>) -> (bool, Option<i64>) {
+        match *step {
+            Step::Read(value) => (value == *state, *state),
+            Step::Write(value) => (true, Some(value)),
+            Step::Cas(old, new, told) => {
+                let done = old == *state;
+                let after = if done { Some(new) } else { *state };
+                (told.is_none_or(|told| told == done), after)
+            }
+        }
     }
 }
 

@@ -75,7 +75,7 @@ fn check(evidence: &Evidence, limits: &Limits) -> Verdict {
 }
 
 /// Whether an operation is one of a register. A read without an answer says nothing and belongs to nobody.
-fn is_of_register(operation: &Operation) -> bool {
+pub(crate) fn is_of_register(operation: &Operation) -> bool {
     match (&operation.call, &operation.outcome) {
         (Call::Write(_) | Call::Cas(..), _) => true,
         (Call::Read, Outcome::Ok(answer)) => matches!(answer, Answer::Register(_)),
@@ -84,7 +84,7 @@ fn is_of_register(operation: &Operation) -> bool {
 }
 
 /// The sets of levels to search with: each that occurs alone, then all together.
-fn levels_of(operations: &[&Operation]) -> Vec<Vec<Level>> {
+pub(crate) fn levels_of(operations: &[&Operation]) -> Vec<Vec<Level>> {
     let occurs = |level: &Level| {
         operations
             .iter()
@@ -103,14 +103,20 @@ fn levels_of(operations: &[&Operation]) -> Vec<Vec<Level>> {
 
 /// Decides one key, with the reads at `levels` and every write.
 pub(crate) fn of_key(operations: &[&Operation], levels: &[Level], deadline: Instant) -> OfKey {
-    let chosen: Vec<&Operation> = operations
-        .iter()
-        .copied()
-        .filter(|operation| operation.level.is_none_or(|level| levels.contains(&level)))
-        .collect();
+    let chosen = at_levels(operations, levels);
     match search::search(&prepare::prepare(&chosen, u64::MAX), deadline) {
         Found::Order => OfKey::Linear,
         Found::None => OfKey::Broken(explain::explain(&chosen, deadline)),
         Found::OutOfTime => OfKey::Unknown,
     }
+}
+
+/// The reads at `levels` and every write.
+pub(crate) fn at_levels<'a>(operations: &[&'a Operation], levels: &[Level]) -> Vec<&'a Operation> {
+    let is_chosen = |level: Level| levels.contains(&level);
+    operations
+        .iter()
+        .copied()
+        .filter(|operation| operation.level.is_none_or(is_chosen))
+        .collect()
 }
