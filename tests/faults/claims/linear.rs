@@ -12,6 +12,7 @@ use crate::promises::linear::{OfKey, of_key};
 use crate::promises::{Limits, Verdict, linear};
 use crate::run::Evidence;
 
+use super::reports::sample;
 use super::tale::{evidence, history};
 use super::{Claim, assert_green, assert_red, claim, second};
 
@@ -29,6 +30,7 @@ pub(crate) const ALL: &[Claim] = &[
     claim!(levels_are_judged_alone_and_together),
     claim!(a_search_out_of_time_is_unknown_and_red),
     claim!(three_searches_agree_on_small_histories),
+    claim!(anothers_search_agrees_on_real_runs),
 ];
 
 fn red(tale: &str, words: &str) {
@@ -289,6 +291,35 @@ fn bare(begun: &Event) -> Event {
         value: serde_json::Value::Null,
         level: None,
         ..begun.clone()
+    }
+}
+
+/// Real runs: `real` of the program as it is, `mutant` of one that answers every read at once, from any node.
+fn anothers_search_agrees_on_real_runs() {
+    for (name, is_green) in [("real", true), ("mutant", false)] {
+        let evidence = Evidence::load(&sample(name)).expect("the sample keeps the format");
+        let (mut judged, mut broken) = (0, 0);
+        for (key, operations) in evidence.history.by_key() {
+            let operations: Vec<&Operation> = operations
+                .into_iter()
+                .filter(|operation| linear::is_of_register(operation))
+                .collect();
+            for levels in linear::levels_of(&operations) {
+                let chosen = linear::at_levels(&operations, &levels);
+                let deadline = Instant::now() + Limits::default().time;
+                let ours = match of_key(&operations, &levels, deadline) {
+                    OfKey::Linear => true,
+                    OfKey::Broken(_) => false,
+                    OfKey::Unknown => panic!("{name}: no verdict about {key}"),
+                };
+                let theirs = second::is_linear_by_another(&chosen);
+                assert_eq!(ours, theirs, "{name}: key {key}, {levels:?}");
+                judged += 1;
+                broken += usize::from(!ours);
+            }
+        }
+        assert!(judged >= 6, "{name}: {judged} judged");
+        assert_eq!(broken == 0, is_green, "{name}: {broken} of {judged} broken");
     }
 }
 
