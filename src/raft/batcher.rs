@@ -17,7 +17,6 @@ use bytes::Bytes;
 use openraft::errors::{ClientWriteError, ForwardToLeader};
 use openraft::impls::ProgressResponder;
 use openraft::raft::ClientWriteResult;
-use tokio::sync::watch;
 
 use super::clocks::LogClock;
 use super::queue::{Backlog, Limits, Queue, Ticket, Waiting};
@@ -26,7 +25,9 @@ use super::{Member, Options, WriteError, Written, convert};
 use crate::machine::{Reply, entry};
 use crate::mutants::{self, Mutant};
 use crate::storage::LogId;
+use crate::storage::clock::now;
 use crate::storage::log::Log;
+use crate::storage::watch;
 
 /// Handle to the batcher; clones share it.
 #[derive(Clone)]
@@ -205,7 +206,7 @@ impl Task {
             .leaves_room(&backlog, self.options.batch_in_flight)
             || backlog.commands >= self.options.batch_commands_max
             || backlog.bytes >= self.options.batch_bytes_max
-            || self.stuck_at().is_some_and(|at| at <= Instant::now());
+            || self.stuck_at().is_some_and(|at| at <= now());
         gains_nothing && self.log.unflushed_bytes() <= self.options.unflushed_bytes_max
     }
 
@@ -218,7 +219,7 @@ impl Task {
     /// Waits until a command comes, an entry is done or late, or the disk got on.
     async fn wait_for_room(&mut self) {
         // One that is late already does not become it again.
-        let stuck_at = self.stuck_at().filter(|at| *at > Instant::now());
+        let stuck_at = self.stuck_at().filter(|at| *at > now());
         let stuck = async {
             match stuck_at {
                 Some(at) => tokio::time::sleep_until(at.into()).await,
@@ -226,6 +227,7 @@ impl Task {
             }
         };
         tokio::select! {
+            biased;
             () = stuck => {}
             () = self.queue.changed() => {}
             changed = self.flushed.changed() => {

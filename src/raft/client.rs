@@ -11,6 +11,7 @@ use openraft::metrics::RaftServerMetrics;
 use openraft::type_config::alias::WatchReceiverOf;
 
 use super::batcher::{self, Batcher};
+use super::blocking;
 use super::form::Former;
 use super::hand_over::HandOver;
 use super::read::Barriers;
@@ -19,11 +20,12 @@ use super::status::StatusSource;
 use super::types::{Raft, Types};
 use super::watchdog::Faults;
 use super::{
-    InitError, Initialized, Member, Permit, ReadError, ReadLevel, Standing, Status, TransferError,
-    Transferred, WriteError, Written,
+    InitError, Initialized, Member, Permit, ReadError, ReadLevel, Replica, Standing, Status,
+    TransferError, Transferred, WriteError, Written,
 };
 use crate::machine::{AccountRef, Command, Fault, NewTransfer, Once, entry};
 use crate::storage::applied;
+use crate::storage::clock::now;
 use crate::storage::log::Log;
 use crate::storage::state::State;
 
@@ -33,18 +35,25 @@ const DRAIN_POLL: Duration = Duration::from_millis(5);
 /// How long a stopping node waits for its core and its disk.
 const CLOSE_MAX: Duration = Duration::from_secs(10);
 
-/// Handle to this node's consensus; clones share it.
-#[derive(Clone)]
-pub struct Client {
-    pub(super) node: Arc<Node>,
+/// Handle to this node's consensus over a state; clones share it.
+pub struct Client<S = State> {
+    pub(super) node: Arc<Node<S>>,
+}
+
+impl<S> Clone for Client<S> {
+    fn clone(&self) -> Client<S> {
+        Client {
+            node: self.node.clone(),
+        }
+    }
 }
 
 /// What a running node consists of.
-pub(super) struct Node {
+pub(super) struct Node<S> {
     pub(super) raft: Raft,
     pub(super) server: WatchReceiverOf<Types, RaftServerMetrics<Types>>,
     pub(super) log: Log,
-    pub(super) state: State,
+    pub(super) state: S,
     pub(super) batcher: Batcher,
     pub(super) barriers: Barriers,
     pub(super) former: Former,
@@ -54,14 +63,14 @@ pub(super) struct Node {
     pub(super) counters: Counters,
 }
 
-impl Client {
+impl<S: Replica + Clone> Client<S> {
     /// Has `command` committed by a majority and applied here. Resolves account ids, encodes and queues it before the first
     /// await, so the borrowed command may go away then; hence not an `async fn`.
     pub fn write(
         &self,
         command: &Command<'_>,
         deadline: Instant,
-    ) -> impl Future<Output = Result<Written, WriteError>> + Send + use<> {
+    ) -> impl Future<Output = Result<Written, WriteError>> + Send + use<S> {
         let ticket = self
             .node
             .check_may_write()
@@ -104,43 +113,6 @@ impl Client {
     /// Waits until this node has applied the entry at `index`; returns whether it has by `deadline`.
     pub async fn wait_applied(&self, index: u64, deadline: Instant) -> bool {
         self.node.barriers.wait_applied(index, deadline).await
-    }
-
-    /// What this node counted since it started. Looks at files: not for an async thread.
-    ///
-    /// # Errors
-    /// If the database cannot be asked.
-    pub fn stats(&self) -> Result<Stats, Fault> {
-        let node = &self.node;
-        let backlog = node.batcher.backlog();
-        Ok(Stats {
-            writes: node.counters.writes(),
-            reads: node.counters.reads(),
-            reads_refused: node.counters.reads_refused(),
-            waiting: backlog.commands,
-            waiting_bytes: backlog.bytes,
-            pending: node.batcher.pending(),
-            log_writes: node.log.writes(),
-            log_bytes: node.log.disk_bytes(),
-            unflushed_bytes: node.log.unflushed_bytes(),
-            oldest_unflushed: node.log.oldest_unflushed(),
-            apply: node.state.stats(),
-            state_bytes: node.state.disk_bytes()?,
-            answers_held: node.state.answers_held()?,
-        })
-    }
-
-    /// What this node has applied.
-    pub fn view(&self) -> super::View {
-        self.node.state.view()
-    }
-
-    /// A page of what this node applied, from log index `from` on: see [`applied::page`]. Looks at files: not for an async thread.
-    ///
-    /// # Errors
-    /// If log or database cannot be read.
-    pub fn applied_page(&self, from: u64, to: Option<u64>) -> Result<Vec<u8>, Fault> {
-        applied::page(&self.node.log, &self.node.state, from, to)
     }
 
     /// This node's view of itself and the cluster.
@@ -197,7 +169,7 @@ impl Client {
         let node = &self.node;
         const STOPPING: &str = "this node is stopping";
         node.batcher.close_for_good(STOPPING);
-        while !node.batcher.is_idle() && Instant::now() < deadline {
+        while !node.batcher.is_idle() && now() < deadline {
             tokio::time::sleep(DRAIN_POLL).await;
         }
         node.batcher.close(STOPPING);
@@ -207,7 +179,46 @@ impl Client {
     }
 }
 
-impl Node {
+impl Client {
+    /// What this node counted since it started. Looks at files: not for an async thread.
+    ///
+    /// # Errors
+    /// If the database cannot be asked.
+    pub fn stats(&self) -> Result<Stats, Fault> {
+        let node = &self.node;
+        let backlog = node.batcher.backlog();
+        Ok(Stats {
+            writes: node.counters.writes(),
+            reads: node.counters.reads(),
+            reads_refused: node.counters.reads_refused(),
+            waiting: backlog.commands,
+            waiting_bytes: backlog.bytes,
+            pending: node.batcher.pending(),
+            log_writes: node.log.writes(),
+            log_bytes: node.log.disk_bytes(),
+            unflushed_bytes: node.log.unflushed_bytes(),
+            oldest_unflushed: node.log.oldest_unflushed(),
+            apply: node.state.stats(),
+            state_bytes: node.state.disk_bytes()?,
+            answers_held: node.state.answers_held()?,
+        })
+    }
+
+    /// What this node has applied.
+    pub fn view(&self) -> super::View {
+        self.node.state.view()
+    }
+
+    /// A page of what this node applied, from log index `from` on: see [`applied::page`]. Looks at files: not for an async thread.
+    ///
+    /// # Errors
+    /// If log or database cannot be read.
+    pub fn applied_page(&self, from: u64, to: Option<u64>) -> Result<Vec<u8>, Fault> {
+        applied::page(&self.node.log, &self.node.state, from, to)
+    }
+}
+
+impl<S: Replica + Clone> Node<S> {
     async fn close(&self) -> anyhow::Result<()> {
         // What was handed over and has no answer is told "unknown" as the core goes.
         self.raft.shutdown().await?;
@@ -217,7 +228,7 @@ impl Node {
             log.close();
             closed
         };
-        match tokio::task::spawn_blocking(closing).await? {
+        match blocking::run(closing).await? {
             Ok(_) => Ok(()),
             Err(fault) => Err(anyhow::anyhow!(fault.what)),
         }
@@ -288,18 +299,18 @@ impl Node {
 /// `transfers` with the numbers of their accounts in place of ids. Numbers never change, so what is known here is right on
 /// every node and for ever; what is not known is looked up by apply.
 fn resolve<'a>(
-    state: &State,
+    state: &impl Replica,
     transfers: &[NewTransfer<'a>],
 ) -> Result<Vec<NewTransfer<'a>>, Fault> {
     let id = |account: &AccountRef<'a>| match account {
         AccountRef::Id(id) => Some(*id),
         AccountRef::Number(_) => None,
     };
-    let ids = transfers
+    let mut ids = transfers
         .iter()
         .flat_map(|transfer| [id(&transfer.debit), id(&transfer.credit)])
         .flatten();
-    let mut numbers = state.resolve(ids)?.into_iter();
+    let mut numbers = state.resolve(&mut ids)?.into_iter();
     let mut known = |account: AccountRef<'a>| match account {
         AccountRef::Id(_) => match numbers.next().flatten() {
             Some(number) => AccountRef::Number(number),

@@ -22,6 +22,7 @@ use openraft::type_config::alias::WatchReceiverOf;
 
 use super::Options;
 use super::types::{Raft, Types};
+use crate::storage::clock::now;
 
 /// A wall clock: nanoseconds since 1970.
 pub(crate) type WallClock = Arc<dyn Fn() -> u64 + Send + Sync>;
@@ -94,7 +95,7 @@ impl Clocks {
 
     /// Notes that the wall clock of `peer` showed `wall_ns` in an answer to what was sent at `sent`, received now.
     pub(crate) fn hear(&self, peer: u64, sent: Instant, wall_ns: u64) {
-        self.hear_at(peer, sent, Instant::now(), wall_ns);
+        self.hear_at(peer, sent, now(), wall_ns);
     }
 
     fn hear_at(&self, peer: u64, sent: Instant, received: Instant, wall_ns: u64) {
@@ -116,7 +117,7 @@ impl Clocks {
 
     /// Whether a majority of each of `configs`, sets of voters, agrees with the clock of this node, `me`.
     pub(super) fn now(&self, me: u64, configs: &[BTreeSet<u64>], tolerance: Duration) -> Now {
-        self.now_at(Instant::now(), me, configs, tolerance)
+        self.now_at(now(), me, configs, tolerance)
     }
 
     fn now_at(&self, at: Instant, me: u64, configs: &[BTreeSet<u64>], tolerance: Duration) -> Now {
@@ -150,8 +151,8 @@ impl Clocks {
     pub(super) fn dispute(&self) {
         self.inner.disagreements.fetch_add(1, Ordering::Relaxed);
         let mut complained = lock(&self.inner.complained);
-        if complained.is_none_or(|before| before.elapsed() >= COMPLAIN_EVERY) {
-            *complained = Some(Instant::now());
+        if complained.is_none_or(|before| now() - before >= COMPLAIN_EVERY) {
+            *complained = Some(now());
             tracing::warn!(
                 wall_ns = self.wall_ns(),
                 "the clock of this node and those of most others differ: log time stands still, and nothing expires, \

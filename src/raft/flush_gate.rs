@@ -7,11 +7,10 @@
 
 use std::io;
 
-use tokio::sync::watch;
-
 use crate::mutants::{self, Mutant};
 use crate::storage::LogId;
 use crate::storage::log::Log;
+use crate::storage::watch;
 
 /// What the local log has flushed, as apply sees it; clones see the same.
 #[derive(Clone)]
@@ -63,6 +62,7 @@ impl FlushGate {
         }
         let covers = |flushed: &Option<LogId>| covers(*flushed, id);
         tokio::select! {
+            biased;
             flushed = self.flushed.wait_for(covers) => match flushed {
                 Ok(_) => Ok(()),
                 Err(_) => Err(io::Error::other("the log is gone")),

@@ -21,7 +21,7 @@ use super::handshake::{
     AdoptRequest, AdoptResponse, HelloRequest, HelloResponse, PROTOCOL, answer_adopt,
 };
 use super::types::{Raft, RaftStoredMembership};
-use super::{Call, InitError, Initialized, Member};
+use super::{Call, InitError, Initialized, Member, blocking};
 
 /// Election times that forming may take after the first entry is written.
 const ELECTIONS_MAX: u32 = 10;
@@ -169,7 +169,7 @@ impl Former {
         let here = found.iter().find(|node| node.id == me);
         let own = request(here.expect("the list was checked to hold this node"));
         let context = self.context.clone();
-        let adopted = tokio::task::spawn_blocking(move || answer_adopt(&context, &own)).await;
+        let adopted = blocking::run(move || answer_adopt(&context, &own)).await;
         match adopted {
             Ok(AdoptResponse::Adopted) => Ok(()),
             Ok(AdoptResponse::Refused(why)) => Err(InitError::AlreadyInitialized(why)),

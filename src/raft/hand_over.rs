@@ -14,6 +14,7 @@ use tokio::time::timeout_at;
 
 use super::types::{Raft, Types};
 use super::{Options, TransferError, Transferred, config, status};
+use crate::storage::clock::now;
 
 /// Entries an heir may lack when leadership is handed to it: it gets them before it stands for election.
 const LAG_MAX: u64 = 1024;
@@ -58,7 +59,7 @@ impl HandOver {
         };
         let mut metrics = self.raft.metrics();
         // A leader that was just elected has heard of nobody yet, and soon will.
-        let patience = deadline.min(Instant::now() + self.lease);
+        let patience = deadline.min(now() + self.lease);
         let (me, heir) = loop {
             let candidate = {
                 let now = metrics.borrow_and_update();

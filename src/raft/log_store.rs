@@ -15,11 +15,11 @@ use openraft::storage::{IOFlushed, LogState, RaftLogStorage};
 use openraft::{OptionalSend, RaftLogReader};
 use tokio::sync::oneshot;
 
+use super::Replica;
 use super::convert;
 use super::types::{RaftEntry, RaftLogId, RaftVote, Types};
 use crate::mutants::{self, Mutant};
 use crate::storage::log::Log;
-use crate::storage::state::State;
 use crate::storage::{LogEntry, LogId};
 
 /// Bytes of entries read at once for a peer. With one entry more, of at most 4 MiB, the request stays below the largest
@@ -40,7 +40,7 @@ pub(crate) struct LogStore {
 
 impl LogStore {
     /// The log `log`, never purged beyond what `state` has on the disk by itself.
-    pub(crate) fn new(log: Log, state: State) -> LogStore {
+    pub(crate) fn new(log: Log, state: impl Replica) -> LogStore {
         LogStore {
             log,
             purge_check: Arc::new(move |upto| check_durable(&state, upto)),
@@ -237,7 +237,7 @@ fn to_raft(entry: LogEntry) -> io::Result<RaftEntry> {
 }
 
 /// `Ok` if `state` does not need the log up to `upto` any more; makes it so if it can.
-fn check_durable(state: &State, upto: LogId) -> io::Result<()> {
+fn check_durable(state: &dyn Replica, upto: LogId) -> io::Result<()> {
     if state.durable() >= Some(upto) {
         return Ok(());
     }
@@ -254,8 +254,5 @@ fn check_durable(state: &State, upto: LogId) -> io::Result<()> {
 pub(super) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> io::Result<T> + Send + 'static,
 ) -> io::Result<T> {
-    match tokio::task::spawn_blocking(work).await {
-        Ok(result) => result,
-        Err(error) => Err(io::Error::other(format!("a storage task failed: {error}"))),
-    }
+    super::blocking::run(work).await?
 }

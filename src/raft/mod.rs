@@ -2,6 +2,7 @@
 
 // As data flows: writes, reads, what openraft drives, what keeps the node safe, how it starts.
 mod batcher;
+mod blocking;
 mod client;
 mod clocks;
 mod queue;
@@ -12,6 +13,7 @@ mod told;
 mod convert;
 mod flush_gate;
 mod log_store;
+mod replica;
 mod state_machine;
 pub mod types;
 
@@ -32,9 +34,13 @@ mod watchdog;
 mod config;
 mod start;
 
+#[cfg(feature = "simulation")]
+pub mod sim;
+
 pub use client::Client;
 pub(crate) use gate::Gate;
 pub use peer::{CALL_LEN_MAX, Call, Peer, PeerError, STREAM_PATH, STREAM_PROTOCOL};
+pub use replica::Replica;
 pub use stats::Stats;
 pub use told::{
     InitError, Initialized, Member, MemberStatus, Permit, ReadError, ReadLevel, Role, Standing,

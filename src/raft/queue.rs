@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::{Notify, oneshot};
 
 use super::{Options, WriteError, Written};
+use crate::storage::clock::now;
 
 /// The answer to one command.
 pub(super) type Answer = Result<Written, WriteError>;
@@ -113,7 +114,7 @@ impl Queue {
         deadline: Instant,
     ) -> Result<Ticket, WriteError> {
         let (answer, receiver) = oneshot::channel();
-        let now = Instant::now();
+        let now = now();
         let mut inner = self.lock();
         inner.check(self.limits, weight, deadline, now)?;
         let number = inner.next;
@@ -145,7 +146,7 @@ impl Queue {
     pub(super) fn check(&self, weight: usize, deadline: Instant) -> Result<(), WriteError> {
         let inner = self.lock();
         let weight = if inner.commands == 0 { 0 } else { weight };
-        inner.check(self.limits, weight, deadline, Instant::now())
+        inner.check(self.limits, weight, deadline, now())
     }
 
     /// Takes the oldest commands: at least one if any waits, then as many as fit into both bounds.

@@ -18,12 +18,14 @@ use std::time::{Duration, Instant};
 use openraft::async_runtime::WatchReceiver;
 use openraft::errors::{LinearizableReadError, RaftError};
 use openraft::{Instant as _, LinearizerOption};
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{mpsc, oneshot};
 
 use super::types::Raft;
 use super::{LEASE_READ_FRACTION, Options, Permit, ReadError, ReadLevel, batcher, config};
 use crate::mutants::{self, Mutant};
 use crate::storage::LogId;
+use crate::storage::clock::now;
+use crate::storage::watch;
 
 /// Requests that may wait for one level; a full queue makes the next ones wait to get in.
 const QUEUE_MAX: usize = 65_536;
@@ -135,7 +137,7 @@ impl Barriers {
         if *self.recovered.borrow() {
             return Ok(());
         }
-        let patience = deadline.min(Instant::now() + self.patience);
+        let patience = deadline.min(now() + self.patience);
         let mut recovered = self.recovered.clone();
         let wait = recovered.wait_for(|recovered| *recovered);
         match tokio::time::timeout_at(patience.into(), wait).await {
@@ -153,9 +155,7 @@ impl Checker {
         while let Some(requests) = next(&mut queue).await {
             // Long enough for the most patient of them: those in a hurry give up by themselves.
             let last = requests.iter().map(|request| request.deadline).max();
-            let left = last.map_or(Duration::ZERO, |last| {
-                last.saturating_duration_since(Instant::now())
-            });
+            let left = last.map_or(Duration::ZERO, |last| last.saturating_duration_since(now()));
             if mutants::on(Mutant::ReadAnywhere) {
                 release(requests, ReadLevel::Leader);
                 continue;

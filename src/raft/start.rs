@@ -10,7 +10,6 @@ use std::sync::{Arc, OnceLock};
 use anyhow::Context;
 use openraft::network::{NetSnapshot, RaftNetworkFactory};
 use openraft::{Config, StorageHelper};
-use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::batcher::Batcher;
@@ -26,17 +25,18 @@ use super::status::{LastContact, StatusSource};
 use super::ticks::Ticker;
 use super::types::{Raft, SnapshotData, Types};
 use super::watchdog::{FaultAction, Faults};
-use super::{Gate, Member, Options, VOTE_GATE_FACTOR, config, read, status, watchdog};
+use super::{Gate, Member, Options, Replica, VOTE_GATE_FACTOR, config, read, status, watchdog};
 use crate::mutants::{self, Mutant};
 use crate::storage::identity::DataDir;
 use crate::storage::log::Log;
 use crate::storage::state::State;
+use crate::storage::watch;
 
 /// What a node is put together from.
-pub(super) struct Parts {
+pub(super) struct Parts<S = State> {
     pub(super) dir: Arc<DataDir>,
     pub(super) log: Log,
-    pub(super) state: State,
+    pub(super) state: S,
     pub(super) options: Options,
     pub(super) clocks: Clocks,
     pub(super) me: Member,
@@ -70,11 +70,12 @@ impl Guards {
 }
 
 /// Starts a node whose peers are reached through what `network` makes.
-pub(super) async fn start<N>(
-    parts: Parts,
+pub(super) async fn start<S, N>(
+    parts: Parts<S>,
     network: impl FnOnce(Arc<PeerContext>) -> N,
-) -> anyhow::Result<(Client, Arc<PeerContext>)>
+) -> anyhow::Result<(Client<S>, Arc<PeerContext>)>
 where
+    S: Replica + Clone,
     N: RaftNetworkFactory<Types>,
     N::Network: NetSnapshot<Types, SnapshotData = SnapshotData>,
 {
@@ -107,7 +108,7 @@ where
     Ok((client, context))
 }
 
-fn machine(parts: &Parts) -> anyhow::Result<StateMachine> {
+fn machine<S: Replica + Clone>(parts: &Parts<S>) -> anyhow::Result<StateMachine> {
     let flushed = match parts.guards.flush_gate {
         true => FlushGate::of(&parts.log),
         #[cfg(test)]
@@ -121,7 +122,7 @@ fn machine(parts: &Parts) -> anyhow::Result<StateMachine> {
         .with_context(|| format!("{} cannot be emptied", dir.display()))
 }
 
-fn checked_config(parts: &Parts) -> anyhow::Result<Config> {
+fn checked_config<S>(parts: &Parts<S>) -> anyhow::Result<Config> {
     let mut config = config::build(&parts.options)?;
     let is_unguarded = cfg!(test) && !parts.guards.no_leader_restore;
     if is_unguarded || mutants::on(Mutant::LeaderRestored) {
@@ -146,8 +147,8 @@ fn pristine(log: &Log) -> Box<dyn Fn() -> bool + Send + Sync> {
 }
 
 /// The vote gate: closed after a restart, unless the node promised nothing or nobody else has a vote.
-async fn gate(
-    parts: &Parts,
+async fn gate<S>(
+    parts: &Parts<S>,
     mut log_store: LogStore,
     mut machine: StateMachine,
 ) -> anyhow::Result<Gate> {
@@ -168,12 +169,12 @@ async fn gate(
 }
 
 /// Makes the tasks and the handle.
-fn assemble(
-    parts: Parts,
+fn assemble<S: Replica + Clone>(
+    parts: Parts<S>,
     context: &Arc<PeerContext>,
     raft: Raft,
     applied: watch::Receiver<Option<crate::storage::LogId>>,
-) -> Client {
+) -> Client<S> {
     let Parts {
         dir,
         log,
@@ -196,7 +197,7 @@ fn assemble(
     faults.supervise("reading", reading);
     let ticker = Ticker {
         raft: raft.clone(),
-        state: state.clone(),
+        state: Arc::new(state.clone()),
         clock,
         faults: faults.clone(),
         options: options.clone(),
@@ -211,7 +212,7 @@ fn assemble(
     let status = StatusSource {
         raft: raft.clone(),
         dir,
-        state: state.clone(),
+        state: Arc::new(state.clone()),
         recovered,
         contact,
         clocks,

@@ -8,8 +8,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use futures_util::stream::{Stream, StreamExt};
 use openraft::storage::{ApplyResponder, EntryResponder, RaftSnapshotBuilder, RaftStateMachine};
-use tokio::sync::watch;
 
+use super::Replica;
 use super::convert;
 use super::flush_gate::FlushGate;
 use super::log_store::blocking;
@@ -17,8 +17,8 @@ use super::types::{
     RaftEntry, RaftLogId, RaftSnapshot, RaftSnapshotMeta, RaftStoredMembership, SnapshotData,
     SnapshotDir, Types,
 };
-use crate::storage::state::{Applied, State};
-use crate::storage::{LogEntry, LogId};
+use crate::storage::state::Applied;
+use crate::storage::{LogEntry, LogId, watch};
 
 /// Bytes of entries applied, and written to the state, at once.
 const CHUNK_BYTES_MAX: usize = 16 << 20;
@@ -28,7 +28,7 @@ const CHUNK_ENTRIES_MAX: usize = 4096;
 /// Applies committed entries to the state; clones are the same machine.
 #[derive(Clone)]
 pub(crate) struct StateMachine {
-    state: State,
+    state: Arc<dyn Replica>,
     flushed: FlushGate,
     snapshots: Arc<Snapshots>,
     applied: watch::Sender<Option<LogId>>,
@@ -55,7 +55,11 @@ impl StateMachine {
     ///
     /// # Errors
     /// If `dir` cannot be emptied.
-    pub(crate) fn new(state: State, flushed: FlushGate, dir: PathBuf) -> io::Result<StateMachine> {
+    pub(crate) fn new(
+        state: impl Replica,
+        flushed: FlushGate,
+        dir: PathBuf,
+    ) -> io::Result<StateMachine> {
         match std::fs::remove_dir_all(&dir) {
             Ok(()) => {}
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
@@ -69,7 +73,7 @@ impl StateMachine {
             current: Mutex::new(None),
         });
         Ok(StateMachine {
-            state,
+            state: Arc::new(state),
             flushed,
             snapshots,
             applied,

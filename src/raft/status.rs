@@ -5,14 +5,14 @@ use std::time::{Duration, Instant};
 
 use openraft::async_runtime::WatchReceiver;
 use openraft::{Instant as _, RaftMetrics, ServerState};
-use tokio::sync::watch;
 
 use super::clocks::Clocks;
 use super::types::{Raft, Types};
 use super::watchdog::Faults;
-use super::{Member, MemberStatus, Options, Role, Standing, Status};
+use super::{Member, MemberStatus, Options, Replica, Role, Standing, Status};
+use crate::storage::clock::now;
 use crate::storage::identity::DataDir;
-use crate::storage::state::State;
+use crate::storage::watch;
 
 /// When a leader was last heard of; clones share it.
 #[derive(Clone, Default)]
@@ -23,7 +23,7 @@ pub(super) struct LastContact(Arc<Mutex<Option<Instant>>>);
 pub(super) struct StatusSource {
     pub(super) raft: Raft,
     pub(super) dir: Arc<DataDir>,
-    pub(super) state: State,
+    pub(super) state: Arc<dyn Replica>,
     pub(super) recovered: watch::Receiver<bool>,
     pub(super) contact: LastContact,
     pub(super) clocks: Clocks,
@@ -33,7 +33,7 @@ pub(super) struct StatusSource {
 impl LastContact {
     fn get(&self) -> Option<Duration> {
         let contact = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        contact.map(|contact| contact.elapsed())
+        contact.map(|contact| now().saturating_duration_since(contact))
     }
 
     fn set(&self, contact: Instant) {
@@ -56,7 +56,7 @@ pub(super) async fn watch_contact(raft: Raft, contact: LastContact, options: Opt
         };
         let is_news = before.is_some() && before != Some(renewed);
         if let (true, true, Some(renewed)) = (is_leaders, is_news, renewed) {
-            contact.set(Instant::now() - renewed.elapsed());
+            contact.set(now() - renewed.elapsed());
         }
         before = Some(renewed);
     }

@@ -6,17 +6,16 @@ use std::sync::Arc;
 use openraft::impls::ProgressResponder;
 use openraft::raft::ClientWriteResult;
 
-use super::Options;
 use super::clocks::{LogClock, Now};
 use super::types::{Commands, Raft, Types};
 use super::watchdog::Faults;
+use super::{Options, Replica, blocking};
 use crate::machine::{entry, once};
-use crate::storage::state::State;
 
 /// Proposes ticks on one node while it leads.
 pub(super) struct Ticker {
     pub(super) raft: Raft,
-    pub(super) state: State,
+    pub(super) state: Arc<dyn Replica>,
     pub(super) clock: Arc<LogClock>,
     pub(super) faults: Faults,
     pub(super) options: Options,
@@ -45,7 +44,7 @@ impl Ticker {
             return None;
         };
         let state = self.state.clone();
-        let oldest = tokio::task::spawn_blocking(move || state.oldest_answer_ns()).await;
+        let oldest = blocking::run(move || state.oldest_answer_ns()).await;
         match oldest.expect("a read does not panic") {
             Ok(oldest) => oldest
                 .is_some_and(|used_ns| once::is_due(used_ns, now_ns))

@@ -35,6 +35,13 @@ impl fmt::Display for Member {
 /// The replies to one entry's commands, in order.
 pub type Replies = Vec<Reply>;
 
+/// What openraft runs on: its timers, tasks and random numbers.
+#[cfg(not(feature = "simulation"))]
+pub use openraft::TokioRuntime as Runtime;
+
+#[cfg(feature = "simulation")]
+pub use super::sim::Runtime;
+
 openraft::declare_raft_types!(
     /// How this crate uses openraft.
     pub Types:
@@ -42,6 +49,7 @@ openraft::declare_raft_types!(
         R = Replies,
         NodeId = u64,
         Node = Member,
+        AsyncRuntime = Runtime,
 );
 
 /// The core, with this crate's state machine.

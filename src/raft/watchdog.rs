@@ -7,13 +7,14 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use openraft::async_runtime::WatchReceiver;
-use tokio::sync::watch;
 
 use super::Options;
 use super::batcher::Batcher;
 use super::hand_over::HandOver;
 use super::types::Raft;
+use crate::storage::clock::now;
 use crate::storage::log::Log;
+use crate::storage::watch;
 
 /// What is done when this node cannot go on.
 pub(crate) type FaultAction = Arc<dyn Fn(&str) + Send + Sync>;
@@ -185,7 +186,7 @@ fn hung(oldest: Duration) -> String {
 }
 
 async fn give_up_leadership(hand_over: HandOver, wait: Duration) {
-    let deadline = std::time::Instant::now() + wait;
+    let deadline = now() + wait;
     if let Err(why) = hand_over.run(deadline).await {
         tracing::warn!("leadership could not be handed over: {why}");
     }

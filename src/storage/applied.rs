@@ -146,3 +146,32 @@ impl Export {
         }
     }
 }
+
+/// The same of a node whose state is in memory: the lines, from every entry it applied and from its journal.
+///
+/// # Errors
+/// If they do not fit together.
+#[cfg(feature = "simulation")]
+pub(crate) fn of_memory(
+    entries: &[super::LogEntry],
+    memory: &crate::machine::Memory,
+) -> Result<String, String> {
+    let mut journal: std::collections::BTreeMap<u64, Vec<&[u8]>> = Default::default();
+    for (position, bytes) in memory.journal() {
+        journal.entry(position.index).or_default().push(bytes);
+    }
+    let mut pairing = Pairing::default();
+    let mut text = String::new();
+    for entry in entries.iter().filter(|entry| entry.kind == Kind::Commands) {
+        let records = journal.remove(&entry.id.index).unwrap_or_default();
+        let records = records.into_iter().map(|bytes| {
+            crate::machine::Record::decode(bytes).map_err(|error| format!("{error:?}"))
+        });
+        let records: Vec<_> = records.collect::<Result<_, _>>()?;
+        for line in pairing.entry(entry, &records)? {
+            text += &serde_json::to_string(&line).map_err(|error| error.to_string())?;
+            text.push('\n');
+        }
+    }
+    Ok(text)
+}

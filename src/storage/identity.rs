@@ -46,6 +46,9 @@ pub struct DataDir {
     path: PathBuf,
     identity: Mutex<Identity>,
     _lock: Option<File>,
+    /// Nothing of it is on a disk.
+    #[cfg(feature = "simulation")]
+    is_simulated: bool,
 }
 
 /// Why a data directory cannot be used. Each message says what to do.
@@ -92,6 +95,8 @@ impl DataDir {
             path: path.to_owned(),
             identity: Mutex::new(identity),
             _lock: Some(lock),
+            #[cfg(feature = "simulation")]
+            is_simulated: false,
         })
     }
 
@@ -126,6 +131,8 @@ impl DataDir {
             path: path.to_owned(),
             identity,
             _lock: lock,
+            #[cfg(feature = "simulation")]
+            is_simulated: false,
         })
     }
 
@@ -160,10 +167,29 @@ impl DataDir {
             cluster_id: Some(cluster_id.to_owned()),
             ..identity.clone()
         };
-        write(&RealDisk::new(&self.path), &changed)
+        self.keep(&changed)
             .map_err(|error| io_error(&self.path, &error))?;
         *identity = changed;
         Ok(())
+    }
+
+    fn keep(&self, identity: &Identity) -> io::Result<()> {
+        #[cfg(feature = "simulation")]
+        if self.is_simulated {
+            return Ok(());
+        }
+        write(&RealDisk::new(&self.path), identity)
+    }
+
+    /// A directory of which only the path is real.
+    #[cfg(feature = "simulation")]
+    pub(crate) fn simulated(path: PathBuf, identity: Identity) -> DataDir {
+        DataDir {
+            path,
+            identity: Mutex::new(identity),
+            _lock: None,
+            is_simulated: true,
+        }
     }
 
     /// Where the log lives.

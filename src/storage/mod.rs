@@ -4,10 +4,12 @@
 //! tail witness: [`log`]) and `state/` (the journal and what is derived from it: [`state`]).
 
 pub mod applied;
+pub(crate) mod clock;
 pub mod histogram;
 pub mod identity;
 pub mod log;
 pub mod state;
+pub mod watch;
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};

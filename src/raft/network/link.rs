@@ -25,6 +25,7 @@ use crate::raft::peer::Call;
 use crate::raft::types::{RaftSnapshot, RaftVote, SnapshotData, Types};
 use crate::raft::wire::answer::Answer;
 use crate::raft::wire::{Header, Segments, rare, translate};
+use crate::storage::clock::now;
 use crate::storage::{LogId, Vote};
 
 pub(super) type BoxFuture<'s, T> = futures_util::future::BoxFuture<'s, T>;
@@ -87,7 +88,7 @@ impl<C: Connect> Link<C> {
         body(&header, &mut message);
         let message = message.into_bytes();
         let shared = Arc::clone(&self.shared);
-        let sent = std::time::Instant::now();
+        let sent = now();
         let unary = &mut self.unary;
         let answer = unary.call(
             &shared.connect,

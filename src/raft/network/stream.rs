@@ -29,6 +29,7 @@ use crate::raft::peer::{Call, STREAM_PATH, STREAM_PROTOCOL};
 use crate::raft::types::Types;
 use crate::raft::wire::{self, Header, Segments, translate};
 use crate::storage::Vote;
+use crate::storage::clock::now;
 
 type Item = Result<StreamAppendResult<Types>, RpcError>;
 
@@ -262,7 +263,7 @@ where
                 prev: frame.prev,
                 last: frame.last(),
                 len: frame.frame_len(),
-                sent: std::time::Instant::now(),
+                sent: now(),
             };
             window.enter(in_flight).await;
             let mut message = Segments::default();

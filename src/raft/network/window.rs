@@ -16,6 +16,7 @@ use crate::raft::convert;
 use crate::raft::types::Types;
 use crate::raft::wire::answer::Answer;
 use crate::storage::LogId;
+use crate::storage::clock::now;
 
 /// Most frames under way: as many as openraft's receiving side takes before it answers.
 const IN_FLIGHT_MAX: usize = 64;
@@ -88,7 +89,7 @@ impl Window {
                     if state.in_flight.is_empty() {
                         state.moved = Instant::now();
                     }
-                    frame.sent = std::time::Instant::now();
+                    frame.sent = now();
                     state.bytes += frame.len;
                     state.in_flight.push_back(frame);
                     return;

@@ -12,6 +12,7 @@ use openraft::storage::RaftStateMachine;
 use super::fence::{Fence, Refusal, check_candidate};
 use super::{Call, Duplex, PeerError, Serve};
 use crate::mutants::{self, Mutant};
+use crate::raft::blocking;
 use crate::raft::context::PeerContext;
 use crate::raft::handshake;
 use crate::raft::noise::Noise;
@@ -95,7 +96,7 @@ impl<SM: RaftStateMachine<Types>> Server<SM> {
     async fn adopt(&self, body: &Bytes) -> Result<Bytes, PeerError> {
         let request: handshake::AdoptRequest = rare::decode(body).map_err(malformed)?;
         let context = Arc::clone(&self.context);
-        let answered = tokio::task::spawn_blocking(move || {
+        let answered = blocking::run(move || {
             let response = handshake::answer_adopt(&context, &request);
             rare::encode(&response)
         });

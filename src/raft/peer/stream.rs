@@ -119,6 +119,7 @@ async fn admitted<SM: RaftStateMachine<Types>>(
     let answers = pin!(raft.stream_append(requests));
     let answering = answer(server, header.from, answers, &shared, write);
     tokio::select! {
+        biased;
         ended = answering => ended,
         () = admission.close.cancelled() => {
             Err((header.seq, Refusal::new("superseded", "a newer stream of this peer took over")))

@@ -47,8 +47,6 @@ use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use tokio::sync::watch;
-
 pub use chores::{Chores, Outcome, Prepare, Spare};
 pub use entries::Entries;
 pub use head::FORMAT;
@@ -64,7 +62,7 @@ use self::shared::Shared;
 use self::wal::Wal;
 use super::histogram::Counted;
 use super::identity::OpenError;
-use super::{LogEntry, LogId, Vote};
+use super::{LogEntry, LogId, Vote, watch};
 
 /// Name of the witness: a directory of a log that was ever opened has one.
 pub(crate) const WITNESS: &str = witness::NAME;

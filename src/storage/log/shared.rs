@@ -10,8 +10,6 @@ use std::io;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
-use tokio::sync::watch;
-
 use super::cache::{Cache, ENTRY_OVERHEAD, weight};
 use super::disk::File;
 use super::index::Index;
@@ -19,8 +17,9 @@ use super::recover::Recovered;
 use super::shape::{Op, Shape};
 use super::wal::Written;
 use super::{Done, Options};
+use crate::storage::clock::now;
 use crate::storage::histogram::Histogram;
-use crate::storage::{LogEntry, LogId, Vote};
+use crate::storage::{LogEntry, LogId, Vote, watch};
 
 /// See the module.
 pub(super) struct Shared {
@@ -173,7 +172,7 @@ impl Shared {
             panic!("{misuse}");
         }
         inner.queue.waiting.push(done);
-        inner.queue.since.get_or_insert_with(Instant::now);
+        inner.queue.since.get_or_insert_with(now);
         drop(inner);
         self.wake.notify_one();
     }
@@ -206,7 +205,7 @@ impl Shared {
         let first = inner.view.first;
         inner.cache.purge(first);
         inner.push(Op::Purge(upto));
-        inner.queue.since.get_or_insert_with(Instant::now);
+        inner.queue.since.get_or_insert_with(now);
         drop(inner);
         self.wake.notify_one();
     }
@@ -224,7 +223,7 @@ impl Shared {
     /// Something is queued that nobody waits for. The writer is woken for the first such, to know when it is due.
     fn ride(&self, mut inner: MutexGuard<'_, Inner>) {
         let first = inner.queue.riding_since.is_none();
-        inner.queue.riding_since.get_or_insert_with(Instant::now);
+        inner.queue.riding_since.get_or_insert_with(now);
         drop(inner);
         if first {
             self.wake.notify_one();
@@ -256,7 +255,7 @@ impl Shared {
     pub(super) fn oldest_unflushed(&self) -> Duration {
         let inner = self.lock();
         let since = inner.in_flight.since.or(inner.queue.since);
-        since.map_or(Duration::ZERO, |since| since.elapsed())
+        since.map_or(Duration::ZERO, |since| now() - since)
     }
 
     /// Lets the writer stop once the queue is written.
@@ -280,13 +279,20 @@ impl Shared {
                 inner = self.wake.wait(inner).expect("nobody panics holding it");
                 continue;
             };
-            let left = due.saturating_duration_since(Instant::now());
+            let left = due.saturating_duration_since(now());
             if left.is_zero() {
                 return Wake::Idle;
             }
             let waited = self.wake.wait_timeout(inner, left);
             (inner, _) = waited.expect("nobody panics holding it");
         }
+    }
+
+    /// Whether there is something to do now, short of syncing the witness: as [`Shared::wait`] has it.
+    pub(super) fn is_due(&self, patience: Duration) -> bool {
+        let inner = self.lock();
+        let riding = inner.queue.riding_since;
+        inner.queue.since.is_some() || riding.is_some_and(|since| now() >= since + patience)
     }
 
     /// Takes everything queued, to be written and then given to [`Shared::complete`].

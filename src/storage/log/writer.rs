@@ -14,12 +14,15 @@ use super::disk::Disk;
 use super::shared::{Batch, Shared, Wake};
 use super::wal::{Wal, Written};
 use crate::mutants::{self, Mutant};
+use crate::storage::clock::now;
 
 /// The writer of one log.
 pub struct Writer<D: Disk> {
     wal: Wal<D>,
     shared: Arc<Shared>,
     chores: Option<ChoreThread<D>>,
+    /// Taken from the queue, not written yet.
+    begun: Option<Batch>,
     witness_synced: Instant,
     witness_sync: Duration,
 }
@@ -31,7 +34,8 @@ impl<D: Disk> Writer<D> {
             wal,
             shared,
             chores: None,
-            witness_synced: Instant::now(),
+            begun: None,
+            witness_synced: now(),
         }
     }
 
@@ -40,17 +44,52 @@ impl<D: Disk> Writer<D> {
     /// # Errors
     /// If the log failed, now or before. Everybody was told, and nothing is written any more.
     pub fn step(&mut self) -> io::Result<()> {
+        self.begin();
+        if mutants::on(Mutant::AckBeforeSync) {
+            // As on a slow disk: what is lost with the power is more than one write.
+            thread::sleep(Duration::from_millis(20));
+        }
+        self.end()
+    }
+
+    /// Takes everything queued. First half of a step, for a disk that takes its time.
+    pub fn begin(&mut self) {
         let mut batch = self.take();
         if mutants::on(Mutant::AckBeforeSync) {
             for done in std::mem::take(&mut batch.waiting) {
                 done(Ok(()));
             }
-            // As on a slow disk: what is lost with the power is more than one write.
-            thread::sleep(Duration::from_millis(20));
         }
-        let result = self.write(&batch);
-        self.finish(batch, result)?;
+        self.begun = Some(batch);
+    }
+
+    /// Writes what was taken and tells who waits for it: second half.
+    ///
+    /// # Errors
+    /// As [`Writer::step`].
+    pub fn end(&mut self) -> io::Result<()> {
+        if let Some(batch) = self.begun.take() {
+            let result = self.write(&batch);
+            self.finish(batch, result)?;
+        }
         self.do_chores()
+    }
+
+    /// What a process leaves that dies in the middle of a write: whatever the disk still takes is written, nobody is told.
+    /// Whether anything was.
+    pub fn tear(&mut self) -> bool {
+        let torn = self.begun.take().map(|batch| self.write(&batch));
+        torn.is_some()
+    }
+
+    /// Whether [`Writer::step`] has something to do now: somebody waits for a write, or what nobody waits for is due.
+    pub fn is_due(&self) -> bool {
+        self.shared.is_due(self.witness_sync)
+    }
+
+    /// Whether [`Writer::sync_witness`] is due.
+    pub fn is_witness_due(&self) -> bool {
+        self.wal.is_witness_dirty() && now() - self.witness_synced >= self.witness_sync
     }
 
     /// Syncs the witness, as is due every [`witness_sync`](super::Options::witness_sync).
@@ -58,7 +97,7 @@ impl<D: Disk> Writer<D> {
     /// # Errors
     /// If the log failed.
     pub fn sync_witness(&mut self) -> io::Result<()> {
-        self.witness_synced = Instant::now();
+        self.witness_synced = now();
         let result = self.wal.sync_witness();
         self.checked(result)
     }
@@ -71,10 +110,10 @@ impl<D: Disk> Writer<D> {
 
     /// Writes it: second part.
     pub(super) fn write(&mut self, batch: &Batch) -> io::Result<Written> {
-        let began = Instant::now();
+        let began = now();
         let written = self.wal.write_group(&batch.ops);
         if !batch.ops.is_empty() {
-            self.shared.writes.record(began.elapsed());
+            self.shared.writes.record(now() - began);
         }
         written
     }
@@ -173,7 +212,7 @@ impl<D: Disk> Writer<D> {
                 }
                 Wake::Stop => return self.step(),
             }
-            if self.wal.is_witness_dirty() && self.witness_synced.elapsed() >= self.witness_sync {
+            if self.is_witness_due() {
                 self.sync_witness()?;
             }
         }

@@ -1,0 +1,20 @@
+//! Work that may wait for a disk, off the threads that everything else runs on.
+
+use std::io;
+
+/// Runs `work` where it may block.
+///
+/// # Errors
+/// If it panicked.
+pub(super) async fn run<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> io::Result<T> {
+    // A simulation has one thread, and nothing in it blocks.
+    #[cfg(feature = "simulation")]
+    if super::sim::is_simulated() {
+        super::sim::hesitate().await;
+        return Ok(work());
+    }
+    let done = tokio::task::spawn_blocking(work).await;
+    done.map_err(|error| io::Error::other(format!("a storage task failed: {error}")))
+}
