@@ -153,7 +153,7 @@ impl Export {
 /// If they do not fit together.
 #[cfg(feature = "simulation")]
 pub(crate) fn of_memory(
-    entries: &[super::LogEntry],
+    entries: &[LogEntry],
     memory: &crate::machine::Memory,
 ) -> Result<String, String> {
     let mut journal: std::collections::BTreeMap<u64, Vec<&[u8]>> = Default::default();

@@ -5,6 +5,8 @@
 //! cargo test --test faults -- scenario NAME      steps taken on purpose, again and again; exit 1 if a read was stale
 //! cargo test --test faults -- mutants            builds broken on purpose, each run until it is found out
 //! cargo test --test faults                       the claims: every checker red on a violation, green next to it
+//! cargo test --features simulation --test faults -- sim
+//!                                                seeds in the simulation; exit 1 if one is red
 //! cargo test --test faults -- check DIR          judges a run directory and writes its report; exit 1 if it is red
 //! cargo test --test faults -- simulate DIR       leaves a run directory of the simulated store, with or without a flaw
 //! ```
@@ -41,6 +43,9 @@ mod statistics;
 mod report;
 
 mod claims;
+
+#[cfg(feature = "simulation")]
+mod sim;
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -91,6 +96,9 @@ enum Command {
     Run(Box<Options>),
     /// Play a directed scenario on real processes.
     Scenario(Box<scenarios::Options>),
+    /// Play seeds in the simulation.
+    #[cfg(feature = "simulation")]
+    Sim(Box<sim::Options>),
     /// Run builds that are broken on purpose until each is found out.
     Mutants(Box<mutants::Options>),
     /// Name the workloads, the faults and the scenarios.
@@ -157,6 +165,8 @@ fn run_command(command: Command) -> anyhow::Result<bool> {
     match command {
         Command::Run(options) => make(&options),
         Command::Scenario(options) => scenarios::play(&options, say),
+        #[cfg(feature = "simulation")]
+        Command::Sim(options) => sim::play(&options, say),
         Command::Mutants(options) => mutants::hunt(&options, say),
         Command::List => {
             for workload in harness::workloads::ALL {

@@ -63,7 +63,7 @@ impl Options {
 }
 
 /// What a run leaves.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Files {
     /// `plan.json`
     pub(crate) plan: Plan,
