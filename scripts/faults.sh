@@ -3,6 +3,7 @@
 # killed, frozen and cut off; then checkers judge whether everything that was promised was kept.
 #
 #   scripts/faults.sh run [OPTION...]      one run, judged; `run --help` names the options, `list` workloads and faults
+#   scripts/faults.sh shell [OPTION...]    a run in which you say what is done to the cluster, by commands; the options of `run`
 #   scripts/faults.sh short [SEED]         three runs side by side from fixed seeds, or from SEED on: half a minute
 #   scripts/faults.sh ci [SEED]            every workload under every fault that takes no root: under ten minutes
 #   scripts/faults.sh soak [HOURS]         runs drawn from seeds until the time is up (default 1, or 0.5), then the totals
@@ -38,6 +39,7 @@ build_harness() {
 }
 
 run() { "$HARNESS" run --root "$RUNS" "$@"; }
+shell() { run --by-hand "$@"; }
 
 # A run is mostly waiting, so several are made side by side.
 TOGETHER=${QUORATE_FAULTS_TOGETHER:-3}
@@ -227,7 +229,7 @@ case $COMMAND in
   check | replay)
     [[ -f ${1:-}/plan.json ]] || die "$COMMAND takes the directory of a run, and '${1:-}' is none: it has no plan.json"
     ;;&
-  run | short | ci | soak | replay | scenario)
+  run | shell | short | ci | soak | replay | scenario)
     build_harness
     trap end_runs EXIT
     "$COMMAND" "$@"

@@ -8,6 +8,7 @@ use serde_json::json;
 use crate::harness::api::{Asked, Said, request, said};
 use crate::harness::applied::translate;
 use crate::harness::faults::partition::shapes;
+use crate::harness::hand::understood;
 use crate::harness::http::Reply;
 use crate::harness::mutants;
 use crate::history::{Answer, Call, Level};
@@ -24,6 +25,7 @@ pub(crate) const ALL: &[Claim] = &[
     claim!(an_export_of_what_nobody_asked_is_refused),
     claim!(each_partition_cuts_what_it_says),
     claim!(some_run_is_to_find_each_mutant),
+    claim!(what_is_typed_is_done_or_said_not_to_be_understood),
 ];
 
 fn asked(call: Call, level: Option<Level>) -> Asked {
@@ -213,4 +215,36 @@ fn each_partition_cuts_what_it_says() {
 
 fn some_run_is_to_find_each_mutant() {
     assert_eq!(mutants::forgotten(), Vec::<&str>::new());
+}
+
+fn what_is_typed_is_done_or_said_not_to_be_understood() {
+    let cases = [
+        ("kill 1 n3", r#"Some(Begin("kill", [1, 3]))"#),
+        ("  start 2 ", r#"Some(End("kill", [2]))"#),
+        ("cut 1 2", "Some(Cut(1, 2, true))"),
+        ("cut 1 > 2", "Some(Cut(1, 2, false))"),
+        ("slow 2 3 150", "Some(Slow(2, 3, 150ms))"),
+        ("sleep 0.5", "Some(Sleep(500ms))"),
+        ("", "None"),
+        ("# later", "None"),
+    ];
+    for (line, order) in cases {
+        assert_eq!(understood(line).as_deref(), Ok(order), "{line}");
+    }
+    let wrong = [
+        "kill",
+        "kill 4",
+        "kill one",
+        "cut 1",
+        "cut 1 1",
+        "cut 1 < 2",
+        "sleep long",
+        "sleep -1",
+        "slow 1 2 far",
+        "destroy 1",
+        "heal 1",
+    ];
+    for line in wrong {
+        assert!(understood(line).is_err(), "{line}");
+    }
 }

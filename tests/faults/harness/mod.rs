@@ -23,11 +23,15 @@ pub(crate) mod applied;
 
 pub(crate) mod client;
 
+pub(crate) mod clocks;
+
 pub(crate) mod disks;
 
 pub(crate) mod faults;
 
 pub(crate) mod finish;
+
+pub(crate) mod hand;
 
 pub(crate) mod http;
 
@@ -98,17 +102,22 @@ pub(crate) fn run(options: &Options, say: impl Fn(&str)) -> anyhow::Result<PathB
     let flags = &options.node_flag;
     let pace = Pace::of_lease(Duration::from_millis(options.lease_ms));
     let mut nodes = Nodes::new(&dir, &binary, options.nodes, pace, flags)?;
-    if faults.iter().any(|fault| fault.needs_disks())
+    if (options.by_hand || faults.iter().any(|fault| fault.needs_disks()))
         && let Err(error) = nodes.make_disks()
     {
         say(&format!("NO DISKS {error:#}"));
+    }
+    if faults.iter().any(|fault| fault.needs_clocks())
+        && let Err(error) = nodes.make_clocks()
+    {
+        say(&format!("NO CLOCKS {error:#}"));
     }
     let history = File::create(dir.join("history.jsonl"))?;
     let addresses = nodes.ids().into_iter().map(|id| (id, nodes.addr(id)));
     let world = Arc::new(World::new(history, addresses.collect()));
     let has_bank = workloads.iter().any(|workload| workload.needs_bank());
     match begin(&mut nodes, has_bank) {
-        Ok(()) => work(options, seed, &world, &mut nodes, &workloads, &faults),
+        Ok(()) => work(options, seed, &world, &mut nodes, &workloads, &faults, &say),
         Err(error) => world.fail(format!("the cluster does not form: {error:#}")),
     }
     if let Err(error) = finish::collect(&mut nodes, &dir, &binary) {
@@ -184,6 +193,7 @@ fn work(
     nodes: &mut Nodes,
     workloads: &[&'static dyn Workload],
     faults: &[&'static dyn faults::Fault],
+    say: &impl Fn(&str),
 ) {
     let mut random = Random::new(seed);
     let has_bank = workloads.iter().any(|workload| workload.needs_bank());
@@ -197,8 +207,12 @@ fn work(
     world.say(&Happening::Phase("faults".to_owned()));
     let every = Duration::from_millis(options.every_ms);
     let overlap = options.overlap;
-    let mut nemesis = Nemesis::new(Arc::clone(world), faults, random.next(), overlap, every);
-    nemesis.run(nodes, Instant::now() + options.faulty());
+    if options.by_hand {
+        hand::lead(world, nodes, hand::typed(), say);
+    } else {
+        let mut nemesis = Nemesis::new(Arc::clone(world), faults, random.next(), overlap, every);
+        nemesis.run(nodes, Instant::now() + options.faulty());
+    }
     world.say(&Happening::Phase("heal".to_owned()));
     let healed = finish::heal(nodes);
     if let Err(error) = &healed {

@@ -261,7 +261,8 @@ fn run(
     start: Instant,
 ) -> anyhow::Result<Vec<String>> {
     let _ = fs::remove_dir_all(dir);
-    let mut command = Command::new(std::env::current_exe()?);
+    // This very program, though it may be built anew meanwhile.
+    let mut command = Command::new("/proc/self/exe");
     match by {
         By::Run(workload, faults, seconds) | By::Long(workload, faults, seconds) => {
             let is_long = matches!(by, By::Long(..));

@@ -143,7 +143,8 @@ impl Nemesis {
 
     /// A fault that is not possible now has its turn a little later, unless it never will be.
     fn put_off(&mut self, nodes: &Nodes, fault: &'static dyn Fault) {
-        let may_be_later = nodes.has_disks() || !fault.needs_disks();
+        let may_be_later = (nodes.has_disks() || !fault.needs_disks())
+            && (nodes.clocks().is_some() || !fault.needs_clocks());
         if may_be_later && self.put_off < PUT_OFF_MAX {
             self.put_off += 1;
             self.turn.push(fault);

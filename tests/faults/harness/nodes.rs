@@ -15,6 +15,7 @@ use anyhow::Context as _;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
 
+use super::clocks::Clocks;
 use super::disks::Disks;
 use super::http::{Connection, Request};
 use super::net::{Net, Proxied};
@@ -58,6 +59,7 @@ pub(crate) struct Nodes {
     size: u64,
     running: BTreeMap<u64, Running>,
     disks: Option<Disks>,
+    clocks: Option<Clocks>,
     exits: Vec<Exit>,
 }
 
@@ -95,6 +97,7 @@ impl Nodes {
             size,
             running: BTreeMap::new(),
             disks: None,
+            clocks: None,
             exits: Vec::new(),
         };
         nodes.list(std::process::id(), &std::env::current_exe()?)?;
@@ -141,6 +144,25 @@ impl Nodes {
     /// Whether the nodes have such disks.
     pub(crate) fn has_disks(&self) -> bool {
         self.disks.is_some()
+    }
+
+    /// Gives every node clocks that can be made wrong; before any is started.
+    ///
+    /// # Errors
+    /// When the system has no library for that.
+    pub(crate) fn make_clocks(&mut self) -> anyhow::Result<()> {
+        self.clocks = Some(Clocks::make(&self.dir.join("data"), &self.ids())?);
+        Ok(())
+    }
+
+    /// Those clocks, if the nodes have them.
+    pub(crate) fn clocks(&self) -> Option<&Clocks> {
+        self.clocks.as_ref()
+    }
+
+    /// The same, to change what holds from a node's next start on.
+    pub(crate) fn clocks_mut(&mut self) -> Option<&mut Clocks> {
+        self.clocks.as_mut()
     }
 
     /// Cuts the power of nodes: first their disks, then their processes.
@@ -223,6 +245,9 @@ impl Nodes {
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
             .stderr(log);
+        if let Some(clocks) = &self.clocks {
+            clocks.apply(id, &mut command);
+        }
         let child = command.spawn().context("the binary starts")?;
         self.net.set_process(id, child.id());
         self.list(child.id(), &self.binary)?;

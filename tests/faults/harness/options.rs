@@ -30,6 +30,9 @@ pub(crate) struct Options {
         default_value = "kill,pause,partition"
     )]
     pub(crate) faults: Vec<String>,
+    /// Faults are what the standard input says, line by line, until it ends.
+    #[arg(long, conflicts_with = "faults")]
+    pub(crate) by_hand: bool,
     /// How many nodes.
     #[arg(long, default_value_t = 3)]
     pub(crate) nodes: u64,
@@ -93,6 +96,9 @@ impl Options {
             let found = faults::named(name);
             found.ok_or_else(|| anyhow::anyhow!("no fault {name}; known are {known:?}"))
         };
+        if self.by_hand {
+            return Ok(Vec::new());
+        }
         let named = self.faults.iter().filter(|name| *name != "none");
         named.map(find).collect()
     }
@@ -116,6 +122,12 @@ impl Options {
             self.every_ms,
             self.lease_ms,
         );
+        if self.by_hand {
+            line = line.replace(
+                &format!(" --faults {}", self.faults.join(",")),
+                " --by-hand",
+            );
+        }
         for flag in &self.node_flag {
             line.push_str(&format!(" --node-flag={flag}"));
         }

@@ -2,6 +2,8 @@
 
 pub(crate) mod bridge;
 
+pub(crate) mod jumps;
+
 pub(crate) mod kill;
 
 pub(crate) mod moves;
@@ -11,6 +13,8 @@ pub(crate) mod partition;
 pub(crate) mod pause;
 
 pub(crate) mod power;
+
+pub(crate) mod rates;
 
 pub(crate) mod slow;
 
@@ -56,6 +60,10 @@ pub(crate) trait Fault: Sync {
     fn needs_disks(&self) -> bool {
         false
     }
+    /// Whether the nodes need clocks that can be made wrong.
+    fn needs_clocks(&self) -> bool {
+        false
+    }
     /// Installs one. `leader` is who leads if it is to be hit.
     ///
     /// # Errors
@@ -77,6 +85,8 @@ pub(crate) const ALL: &[&dyn Fault] = &[
     &moves::Moves,
     &bridge::Bridge,
     &power::Power,
+    &jumps::Jumps,
+    &rates::Rates,
 ];
 
 /// The fault of that name.
@@ -109,6 +119,29 @@ fn targets(
     }
     order.truncate(count.max(1));
     Ok(order)
+}
+
+/// Draws a minority of those awake, with the leader if it is to be hit.
+fn minority(
+    nodes: &Nodes,
+    leader: Option<u64>,
+    random: &mut Random,
+) -> Result<Vec<u64>, NotInstalled> {
+    let mut order = shuffled(&nodes.awake(), random);
+    if let Some(leader) = leader {
+        order.retain(|id| *id != leader);
+        order.insert(0, leader);
+    }
+    order.truncate((nodes.ids().len() - 1) / 2);
+    if order.is_empty() {
+        return Err(NotInstalled::Skipped("nobody is awake".to_owned()));
+    }
+    Ok(order)
+}
+
+/// Why there is no wrong clock.
+fn no_clocks() -> NotInstalled {
+    NotInstalled::Skipped("there are no clocks to make wrong: that takes libfaketime".to_owned())
 }
 
 /// In a random order.
