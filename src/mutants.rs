@@ -55,6 +55,7 @@ mutants! {
     NoVoteGate "no-vote-gate" "A restarted node votes at once, though it has forgotten whose lease it promised to keep."
     LeaderRestored "leader-restored" "A leader that restarts leads on without an election."
     LeaseUnchecked "lease-unchecked" "A leader answers lease reads however old its lease is."
+    LeaseWithoutMargin "lease-without-margin" "A leader answers lease reads for the whole of its lease, as if all clocks ran alike."
     LeaseKeptInTransfer "lease-kept-in-transfer" "A leader answers lease reads while it hands its leadership over."
     ReadIndexUnconfirmed "read-index-unconfirmed" "A leader answers reads without asking whether it still leads."
     ReadUnapplied "read-unapplied" "A read is answered before what it must see is applied."

@@ -71,10 +71,14 @@ pub(super) fn new(
 ) -> (Barriers, impl Future<Output = ()> + Send + 'static) {
     let (leader, leader_queue) = mpsc::channel(QUEUE_MAX);
     let (lease, lease_queue) = mpsc::channel(QUEUE_MAX);
+    let fraction = match mutants::on(Mutant::LeaseWithoutMargin) {
+        true => 1.0,
+        false => LEASE_READ_FRACTION,
+    };
     let checker = Checker {
         raft,
         applied: applied.clone(),
-        lease_age_max: config::lease(options).mul_f64(LEASE_READ_FRACTION),
+        lease_age_max: config::lease(options).mul_f64(fraction),
     };
     let barriers = Barriers {
         leader: leader.clone(),

@@ -63,6 +63,11 @@ const CASES: &[Case] = &[
         &[STALE],
     ),
     case(
+        Mutant::LeaseWithoutMargin,
+        By::Scenario("fast-followers"),
+        &[STALE],
+    ),
+    case(
         Mutant::LeaseKeptInTransfer,
         By::Scenario("deaf-transfer"),
         &[STALE],

@@ -6,6 +6,8 @@
 //!
 //! To add one, write its file and add its line to [`ALL`].
 
+mod clocks;
+
 mod leader;
 
 mod pause;
@@ -39,6 +41,10 @@ trait Scenario: Sync {
     fn name(&self) -> &'static str;
     /// A sentence.
     fn says(&self) -> &'static str;
+    /// How fast the clocks of the nodes run, in percent of the true rate, from node 1 on; right if there is nothing.
+    fn rates(&self) -> &'static [u64] {
+        &[]
+    }
     /// Plays it once, from a whole cluster to a whole cluster.
     ///
     /// # Errors
@@ -53,6 +59,7 @@ const ALL: &[&dyn Scenario] = &[
     &pause::PausedLeader,
     &transfer::DeafTransfer,
     &leader::RestartedLeader,
+    &clocks::FastFollowers,
 ];
 
 /// What came of a try.
@@ -177,6 +184,14 @@ fn side_of(
     let binary = options.binary.clone().unwrap_or(built);
     let pace = Pace::of_lease(Duration::from_millis(options.lease_ms));
     let mut nodes = Nodes::new(dir, &binary, 3, pace, &[])?;
+    if !scenario.rates().is_empty() {
+        nodes.make_clocks()?;
+        let rates = nodes.ids().into_iter().zip(scenario.rates());
+        for (id, rate) in rates {
+            let clocks = nodes.clocks_mut().context("they were made")?;
+            clocks.set_rate(id, *rate);
+        }
+    }
     super::form(&mut nodes)?;
     let mut stage = Stage::new(nodes, random);
     loop {
