@@ -64,7 +64,11 @@ use run::Evidence;
 
 /// Fault tests; without a command, the claims about the checkers.
 #[derive(Parser)]
-#[command(name = "faults", args_conflicts_with_subcommands = true)]
+#[command(
+    name = "faults",
+    bin_name = "scripts/faults.sh",
+    args_conflicts_with_subcommands = true
+)]
 struct Args {
     #[command(subcommand)]
     command: Option<Command>,

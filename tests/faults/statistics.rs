@@ -21,9 +21,9 @@ pub(crate) struct Statistics {
     pub(crate) operations: BTreeMap<String, BTreeMap<String, BTreeMap<&'static str, usize>>>,
     /// Share of operations whose outcome is unknown, in percent.
     pub(crate) info_percent: f64,
-    /// By kind, latency of answers in no fault's window.
+    /// By kind, latency of what was answered before any fault.
     pub(crate) latency_calm: BTreeMap<String, Quantiles>,
-    /// By kind, latency of answers that overlapped a fault's window.
+    /// By kind, latency of all other answers: under faults, and while the cluster recovered.
     pub(crate) latency_faulty: BTreeMap<String, Quantiles>,
     /// By class.
     pub(crate) faults: BTreeMap<String, FaultStatistics>,
@@ -63,6 +63,8 @@ pub(crate) struct FaultStatistics {
     pub(crate) installed: usize,
     /// Of those, on a leader.
     pub(crate) on_leader: usize,
+    /// Of those, by their shape if they have one: `halves`.
+    pub(crate) shapes: BTreeMap<String, usize>,
     /// Times that it was not possible.
     pub(crate) skipped: usize,
     /// Why.
@@ -136,14 +138,14 @@ pub(crate) fn measure(evidence: &Evidence) -> Statistics {
         .count();
     let seconds = history.end_time() as f64 / 1e9;
     let leaders = leaders(history);
-    let overlaps =
-        |operation: &&Operation| windows.iter().any(|window| overlaps(operation, window));
-    let latencies = |faulty: bool| {
-        latencies(
-            operations
-                .iter()
-                .filter(|operation| overlaps(operation) == faulty),
-        )
+    let first_fault = windows.first().map_or(u64::MAX, |window| window.start);
+    let is_before = |operation: &Operation| {
+        let end = operation.ended.map_or(u64::MAX, |end| end.time);
+        end < first_fault
+    };
+    let latencies = |calm: bool| {
+        let chosen = operations.iter();
+        latencies(chosen.filter(|operation| is_before(operation) == calm))
     };
     let changes = leaders
         .windows(2)
@@ -155,8 +157,8 @@ pub(crate) fn measure(evidence: &Evidence) -> Statistics {
         rate: answered as f64 / seconds.max(1e-9),
         operations: counted(history),
         info_percent: 100.0 * unknown as f64 / operations.len().max(1) as f64,
-        latency_calm: latencies(false),
-        latency_faulty: latencies(true),
+        latency_calm: latencies(true),
+        latency_faulty: latencies(false),
         faults: faults(history, &windows),
         leader_changes: changes,
         term_max: leaders
@@ -337,6 +339,15 @@ fn of_class(history: &History, windows: &[&Window], statistics: &mut FaultStatis
         pairs.map(|pair| pair[1] - pair[0]).max().unwrap_or(0)
     };
     statistics.installed = windows.len();
+    for window in windows {
+        let shape = window
+            .shape
+            .as_deref()
+            .and_then(|shape| shape.split_once(": "));
+        if let Some((name, _)) = shape {
+            *statistics.shapes.entry(name.to_owned()).or_default() += 1;
+        }
+    }
     statistics.on_leader = windows.iter().filter(|window| window.on_leader).count();
     let open: usize = windows.iter().map(|window| in_flight(window.start)).sum();
     statistics.in_flight = open as f64 / windows.len().max(1) as f64;

@@ -57,7 +57,8 @@ fn a_lost_write_is_caught() {
     let tale = "0 > write k 1\n0 ok\n0 > write k 2\n0 ok @2\n1 > read k leader\n1 ok =1";
     red(
         tale,
-        "read of k = 1 [ok, history 4-5], after write of 2 to k [ok, history 2-3, log 2] was acknowledged",
+        "read of k = 1 [ok at 0.005 s, history index 4-5], after write of 2 to k [ok at 0.003 s, history index 2-3, log 2] was \
+         acknowledged",
     );
     green(&tale.replace("=1", "=2"));
 }

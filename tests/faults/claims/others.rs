@@ -211,7 +211,7 @@ fn each_rule_of_coverage_can_fail() {
         ),
         (
             of(&tale.replace("installed", "indeterminate")),
-            "history line 3: kill",
+            "history index 3: kill",
         ),
         (
             of(&tale

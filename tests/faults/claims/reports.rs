@@ -22,6 +22,11 @@ pub(crate) const ALL: &[Claim] = &[
     claim!(a_check_leaves_every_file_and_changes_none_that_it_read),
     claim!(a_directory_that_breaks_its_format_is_refused_with_file_and_line),
     claim!(a_report_names_what_was_read_and_what_was_acknowledged),
+    claim!(latency_before_any_fault_knows_no_recovery),
+    claim!(a_killed_node_is_shaded_until_it_serves_again),
+    claim!(a_killed_leader_leads_no_longer_and_one_cut_off_is_doubtful),
+    claim!(a_report_ends_with_what_to_look_at_and_tells_shapes),
+    claim!(a_wrong_name_is_refused_with_the_near_one),
     claim!(every_plot_is_drawn_and_is_well_formed),
     claim!(a_timeline_needs_nothing_from_outside),
 ];
@@ -147,10 +152,117 @@ fn a_directory_that_breaks_its_format_is_refused_with_file_and_line() {
 fn a_report_names_what_was_read_and_what_was_acknowledged() {
     let tale = "0 > write k 1\n0 ok @1\n0 > write k 2\n0 ok @2\n1 > read k lease\n1 ok =1 @1";
     let text = markdown(&report(&super::tale::evidence(tale, &["1 o0\n2 o1"])));
-    let fact = "- lease read of k = 1 [ok, history 4-5, applied 1], after write of 2 to k [ok, history 2-3, log 2] was \
-                acknowledged; write of 1 to k [ok, history 0-1, log 1] is older\n";
+    let fact = "- lease read of k = 1 [ok at 0.005 s, history index 4-5, applied 1], after write of 2 to k [ok at 0.003 s, \
+                history index 2-3, log 2] was acknowledged; write of 1 to k [ok at 0.001 s, history index 0-1, log 1] is older\n";
     assert!(text.contains(fact), "{text}");
     assert!(text.contains("| linear | **VIOLATED** (1) |"), "{text}");
+}
+
+/// A fault as a line of a tale has it.
+fn step(id: u64, nodes: &[u64], shape: Option<&str>) -> String {
+    let step = serde_json::json!({
+        "id": id, "nodes": nodes, "on_leader": true, "outcome": "installed", "reason": shape,
+    });
+    // The words of a tale are between blanks.
+    step.to_string().replace(' ', "\\u0020")
+}
+
+fn latency_before_any_fault_knows_no_recovery() {
+    let kill = step(0, &[1], None);
+    let tale = format!(
+        "0 > write k 1\n0 ok @1\n-1 install kill {kill}\n-1 heal kill {kill}\n0 > write k 2\n-1 serving {{\"node\":1}}\n\
+         -1 phase x\n0 ok @2"
+    );
+    let measured = report(&super::tale::evidence(&tale, &[])).statistics;
+    let (calm, rest) = (measured.latency_calm, measured.latency_faulty);
+    assert_eq!((calm["write"].count, rest["write"].count), (1, 1));
+    assert!(calm["write"].max < 2.0 && rest["write"].max > 2.0);
+}
+
+fn a_killed_node_is_shaded_until_it_serves_again() {
+    let (one, two) = (step(0, &[1, 2], None), step(1, &[2], None));
+    let tale = format!(
+        "-1 install kill {one}\n-1 heal kill {one}\n-1 serving {{\"node\":1}}\n-1 install kill {two}\n-1 heal kill {two}\n\
+         -1 phase x\n-1 serving {{\"node\":2}}"
+    );
+    let ready = |tale: &str| {
+        let windows = super::tale::history(tale).windows().into_iter();
+        windows
+            .map(|window| window.ready.map(|time| time / 1_000_000))
+            .collect::<Vec<_>>()
+    };
+    // Node 2 was met by the second kill before it was back from the first.
+    assert_eq!(ready(&tale), [Some(3), Some(6)]);
+    let never = tale.replace("\n-1 serving {\"node\":2}", "");
+    assert_eq!(ready(&never), [Some(3), Some(5)], "to the end of the run");
+    let old = never.replace("\n-1 serving {\"node\":1}", "");
+    assert_eq!(ready(&old), [None, None], "a run that does not say it");
+}
+
+fn a_killed_leader_leads_no_longer_and_one_cut_off_is_doubtful() {
+    let (cut, kill) = (
+        step(0, &[1, 2, 3], Some("halves: n1 | n2 n3")),
+        step(1, &[1], None),
+    );
+    let tale = format!(
+        "-1 leader {{\"node\":1,\"term\":3}}\n-1 install partition {cut}\n-1 heal partition {cut}\n-1 install kill {kill}\n\
+         -1 phase x\n-1 leader {{\"node\":2,\"term\":4}}\n-1 heal kill {kill}"
+    );
+    let leads = |tale: &str| crate::report::leads::leads(&super::tale::history(tale));
+    let [first, second] = &leads(&tale)[..] else {
+        panic!("two led");
+    };
+    let ms = 1_000_000;
+    assert_eq!((first.node, first.from, first.until), (1, 0, 3 * ms));
+    assert_eq!(first.doubts, [(ms, 2 * ms)]);
+    assert_eq!((second.node, second.term, second.until), (2, 4, 6 * ms));
+    let other_side = tale.replace("halves:\\u0020n1\\u0020|", "halves:\\u0020n3\\u0020|");
+    assert!(other_side != tale && leads(&other_side)[0].doubts.is_empty());
+}
+
+fn a_report_ends_with_what_to_look_at_and_tells_shapes() {
+    let evidence = Evidence::load(&sample("mutant")).expect("the sample keeps the format");
+    let text = markdown(&report(&evidence));
+    let last = "scripts/faults.sh mutants read-anywhere";
+    let (_, end) = text.split_once("## What to look at").expect("how to go on");
+    for told in [
+        "timeline.html",
+        "run --seed 2 --workload register --nodes 3 --faults partition",
+        last,
+    ] {
+        assert!(end.contains(told), "{told} is not in {end}");
+    }
+    assert!(text.contains("Nothing to check in this run: bank, set, isolation."));
+    let cut = step(0, &[1, 2, 3], Some("halves: n1 | n2 n3"));
+    let tale = format!("-1 install partition {cut}\n-1 heal partition {cut}");
+    let text = markdown(&report(&super::tale::evidence(&tale, &[])));
+    assert!(
+        text.contains("partition x1 (1 halves; 1 met the leader"),
+        "{text}"
+    );
+}
+
+fn a_wrong_name_is_refused_with_the_near_one() {
+    use clap::Parser as _;
+    let dir = tempfile::tempdir().expect("a directory for files that come and go");
+    let root = dir.path().display().to_string();
+    let words = ["faults", "run", "--faults", "partitions", "--root", &root];
+    let Some(crate::Command::Run(options)) = crate::Args::parse_from(words).command else {
+        panic!("that is a run");
+    };
+    let told = std::cell::RefCell::new(String::new());
+    let error = crate::harness::run(&options, |text| told.borrow_mut().push_str(text))
+        .expect_err("there is no such fault")
+        .to_string();
+    assert!(
+        error.starts_with("no fault partitions (is it partition?); there are kill,"),
+        "{error}"
+    );
+    assert_eq!(
+        told.into_inner(),
+        "",
+        "nothing is said of a run that is none"
+    );
 }
 
 fn every_plot_is_drawn_and_is_well_formed() {

@@ -60,7 +60,7 @@ fn what_was_acknowledged_is_in_the_log_once() {
     red(
         TWO_WRITES,
         &["1 o0"],
-        "write of 2 to k [ok, history 2-3, log 2] was acknowledged and is in no log: lost",
+        "write of 2 to k [ok at 0.003 s, history index 2-3, log 2] was acknowledged and is in no log: lost",
     );
     red(
         TWO_WRITES,

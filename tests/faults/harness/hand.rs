@@ -194,6 +194,7 @@ impl Hand<'_> {
     fn ended(&mut self, key: &Key) {
         if let Some(step) = self.active.remove(key) {
             self.world.say(&Happening::Heal(key.0.to_owned(), step));
+            self.world.await_serving(&key.1);
         }
     }
 }

@@ -82,6 +82,9 @@ const CALM: Duration = Duration::from_secs(2);
 /// # Errors
 /// When the run cannot even be begun, or left behind.
 pub(crate) fn run(options: &Options, say: impl Fn(&str)) -> anyhow::Result<PathBuf> {
+    anyhow::ensure!((2..=7).contains(&options.nodes), "from 2 to 7 nodes");
+    anyhow::ensure!(options.clients > 0, "there must be clients");
+    let (workloads, faults) = (options.workloads()?, options.faults()?);
     let clock = SystemTime::now().duration_since(UNIX_EPOCH)?;
     let seed = options.seed.unwrap_or(u64::from(clock.subsec_nanos()));
     let name = format!("{}-{seed}", clock.as_secs());
@@ -93,9 +96,6 @@ pub(crate) fn run(options: &Options, say: impl Fn(&str)) -> anyhow::Result<PathB
     ));
     let built = PathBuf::from(env!("CARGO_BIN_EXE_quorate"));
     let binary = options.binary.clone().unwrap_or(built);
-    anyhow::ensure!((2..=7).contains(&options.nodes), "from 2 to 7 nodes");
-    anyhow::ensure!(options.clients > 0, "there must be clients");
-    let (workloads, faults) = (options.workloads()?, options.faults()?);
     for part in ["logs", "data"] {
         fs::create_dir_all(dir.join(part)).with_context(|| dir.display().to_string())?;
     }

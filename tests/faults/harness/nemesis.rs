@@ -170,7 +170,12 @@ impl Nemesis {
         leader: Option<u64>,
         installed: Installed,
     ) -> Step {
-        let Installed { nodes, lasts, heal } = installed;
+        let Installed {
+            nodes,
+            how,
+            lasts,
+            heal,
+        } = installed;
         let on_leader = leader.is_some_and(|leader| nodes.contains(&leader));
         self.active.push(Active {
             id,
@@ -183,7 +188,7 @@ impl Nemesis {
         Step {
             nodes,
             on_leader,
-            ..step(id, Done::Installed, None)
+            ..step(id, Done::Installed, how)
         }
     }
 
@@ -200,12 +205,15 @@ impl Nemesis {
                 Err(error) => (Done::Indeterminate, Some(format!("{error:#}"))),
             };
             let step = Step {
-                nodes: active.nodes,
+                nodes: active.nodes.clone(),
                 on_leader: active.on_leader,
                 ..step(active.id, outcome, reason)
             };
             let name = active.fault.to_owned();
             self.world.say(&Happening::Heal(name, step));
+            if outcome == Done::Installed {
+                self.world.await_serving(&active.nodes);
+            }
         }
     }
 

@@ -8,6 +8,33 @@ use clap::Args;
 use super::faults::{self, Fault};
 use super::workloads::{self, Workload};
 
+/// What is said of a name that nobody knows, with the one that it is like.
+fn unknown(what: &str, name: &str, known: &[&str]) -> String {
+    let nearest = known.iter().min_by_key(|known| apart(name, known));
+    let near = nearest.filter(|known| apart(name, known) <= 2);
+    let meant = near.map(|known| format!(" (is it {known}?)"));
+    let known = known.join(", ");
+    format!(
+        "no {what} {name}{}; there are {known}",
+        meant.unwrap_or_default()
+    )
+}
+
+/// How many letters must be put in, left out or changed to make one word of the other.
+fn apart(one: &str, other: &str) -> usize {
+    let other: Vec<char> = other.chars().collect();
+    let mut row: Vec<usize> = (0..=other.len()).collect();
+    for (at, letter) in one.chars().enumerate() {
+        let mut corner = std::mem::replace(&mut row[0], at + 1);
+        for (column, compared) in other.iter().enumerate() {
+            let changed = corner + usize::from(letter != *compared);
+            corner = row[column + 1];
+            row[column + 1] = changed.min(corner + 1).min(row[column] + 1);
+        }
+    }
+    row[other.len()]
+}
+
 /// A run on real processes.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct Options {
@@ -81,7 +108,7 @@ impl Options {
         let find = |name: &String| {
             let known: Vec<&str> = workloads::ALL.iter().map(|known| known.name()).collect();
             let found = workloads::named(name);
-            found.ok_or_else(|| anyhow::anyhow!("no workload {name}; known are {known:?}"))
+            found.ok_or_else(|| anyhow::anyhow!(unknown("workload", name, &known)))
         };
         self.workload.iter().map(find).collect()
     }
@@ -94,7 +121,7 @@ impl Options {
         let find = |name: &String| {
             let known: Vec<&str> = faults::ALL.iter().map(|known| known.name()).collect();
             let found = faults::named(name);
-            found.ok_or_else(|| anyhow::anyhow!("no fault {name}; known are {known:?}"))
+            found.ok_or_else(|| anyhow::anyhow!(unknown("fault", name, &known)))
         };
         if self.by_hand {
             return Ok(Vec::new());

@@ -92,7 +92,7 @@ fn expect(
 
 fn described(options: &Options) -> Map<String, Value> {
     let described = json!({
-        "faults": options.faults, "clients": options.clients, "seconds": options.seconds,
+        "faults": options.faults, "by_hand": options.by_hand, "clients": options.clients, "seconds": options.seconds,
         "overlap": options.overlap, "every_ms": options.every_ms, "lease_ms": options.lease_ms, "node_flags": options.node_flag,
     });
     match described {

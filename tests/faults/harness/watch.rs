@@ -1,4 +1,4 @@
-//! Watches who leads, for the plots and for people.
+//! Watches who leads, and when a healed node serves again, for the plots and for people.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
+use super::http;
 use super::nodes::term_of_leader;
 use super::world::World;
 use crate::history::Happening;
@@ -13,18 +14,35 @@ use crate::history::Happening;
 /// Between two looks.
 const PACE: Duration = Duration::from_millis(100);
 
+/// Between two looks at nodes that are awaited.
+const AWAITED: Duration = Duration::from_millis(20);
+
+/// How long a node may take to say that it is ready.
+const GLANCE: Duration = Duration::from_millis(300);
+
 /// A watcher.
 pub(crate) struct Watch {
     stop: Arc<AtomicBool>,
-    thread: JoinHandle<()>,
+    threads: [JoinHandle<()>; 2],
 }
 
 impl Watch {
-    /// Starts one, which asks the nodes in a thread of its own.
+    /// Starts one, which asks the nodes in threads of its own.
     pub(crate) fn start(world: Arc<World>) -> Watch {
         let stop = Arc::new(AtomicBool::new(false));
+        let (shared, ends) = (Arc::clone(&world), Arc::clone(&stop));
+        // A thread of its own: a frozen node keeps whoever asks it waiting.
+        let awaiting = thread::spawn(move || {
+            while !ends.load(Ordering::Relaxed) {
+                shared
+                    .awaited()
+                    .into_iter()
+                    .for_each(|node| see(&shared, node));
+                thread::sleep(AWAITED);
+            }
+        });
         let ends = Arc::clone(&stop);
-        let thread = thread::spawn(move || {
+        let leading = thread::spawn(move || {
             let mut last = (0, 0);
             while !ends.load(Ordering::Relaxed) {
                 for (node, addr) in &world.nodes {
@@ -33,14 +51,19 @@ impl Watch {
                 thread::sleep(PACE);
             }
         });
-        Watch { stop, thread }
+        Watch {
+            stop,
+            threads: [awaiting, leading],
+        }
     }
 
     /// Ends it.
     pub(crate) fn end(self) {
         self.stop.store(true, Ordering::Relaxed);
         // A watcher that died has nothing to say any more.
-        let _ = self.thread.join();
+        for thread in self.threads {
+            let _ = thread.join();
+        }
     }
 }
 
@@ -52,5 +75,13 @@ fn look(world: &World, node: u64, addr: SocketAddr, last: &mut (u64, u64)) {
     if (term, node) > *last {
         *last = (term, node);
         world.say(&Happening::Leader { node, term });
+    }
+}
+
+/// That an awaited node is ready is news once.
+fn see(world: &World, node: u64) {
+    let reply = http::ask(world.addr(node), "GET", "/readyz", "", GLANCE);
+    if reply.is_ok_and(|reply| reply.status == 200) {
+        world.serves(node);
     }
 }

@@ -1,6 +1,6 @@
 //! What all threads of a run share.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::BufWriter;
 use std::net::SocketAddr;
@@ -25,6 +25,8 @@ pub(crate) struct World {
     seen: Mutex<BTreeMap<String, Vec<Seen>>>,
     /// Every key that was ever used.
     keys: Mutex<BTreeMap<String, u64>>,
+    /// Nodes that were healed and are not known to serve again.
+    awaited: Mutex<BTreeSet<u64>>,
     failures: Mutex<Vec<String>>,
 }
 
@@ -42,6 +44,7 @@ impl World {
             stop: AtomicBool::new(false),
             seen: Mutex::default(),
             keys: Mutex::default(),
+            awaited: Mutex::default(),
             failures: Mutex::default(),
         }
     }
@@ -73,6 +76,23 @@ impl World {
     /// What failed so far.
     pub(crate) fn failures(&self) -> Vec<String> {
         lock(&self.failures).clone()
+    }
+
+    /// A fault on these nodes is healed: when each serves again is to be written down.
+    pub(crate) fn await_serving(&self, nodes: &[u64]) {
+        lock(&self.awaited).extend(nodes);
+    }
+
+    /// Nodes whose return is to be written down.
+    pub(crate) fn awaited(&self) -> Vec<u64> {
+        lock(&self.awaited).iter().copied().collect()
+    }
+
+    /// A node serves again, which is news once.
+    pub(crate) fn serves(&self, node: u64) {
+        if lock(&self.awaited).remove(&node) {
+            self.say(&Happening::Serving { node });
+        }
     }
 
     /// A process number that was never used.

@@ -1,6 +1,6 @@
 //! What was done to the cluster and seen of it, as lines of process -1.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -32,7 +32,7 @@ pub(crate) struct Step {
     pub(crate) on_leader: bool,
     /// What came of it.
     pub(crate) outcome: Done,
-    /// Why it was skipped or is not known.
+    /// Why it was skipped or is not known; of one in force, what exactly it is: `halves: n1 n2 | n3 n4 n5`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) reason: Option<String>,
 }
@@ -61,6 +61,11 @@ pub(crate) enum Happening {
         node: u64,
         /// Since which election.
         term: u64,
+    },
+    /// `serving`: this node is ready again after a fault on it was healed. Runs of old have no such lines.
+    Serving {
+        /// Who.
+        node: u64,
     },
     /// `install`: a fault begins.
     Install(String, Step),
@@ -94,8 +99,18 @@ pub(crate) struct Window {
     pub(crate) start: u64,
     /// Heal, nanoseconds.
     pub(crate) end: u64,
+    /// When its nodes were ready again or met by the next fault, nanoseconds; none if the run does not say.
+    pub(crate) ready: Option<u64>,
+    /// What exactly was done: the shape of a partition.
+    pub(crate) shape: Option<String>,
     /// Whether it was healed at all.
     pub(crate) healed: bool,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Served {
+    node: u64,
 }
 
 #[derive(Deserialize)]
@@ -122,6 +137,7 @@ impl Happening {
             Happening::Leader { node, term } => {
                 event("leader", json!({"node": node, "term": term}))
             }
+            Happening::Serving { node } => event("serving", json!({"node": node})),
             Happening::Install(fault, done) => step("install", fault, done),
             Happening::Heal(fault, done) => step("heal", fault, done),
             Happening::Failure(what) => event("failure", json!(what)),
@@ -147,6 +163,10 @@ impl Happening {
             "leader" => {
                 let Led { node, term } = Led::deserialize(&event.value).map_err(bad)?;
                 Happening::Leader { node, term }
+            }
+            "serving" => {
+                let Served { node } = Served::deserialize(&event.value).map_err(bad)?;
+                Happening::Serving { node }
             }
             "install" => {
                 Happening::Install(fault()?, Step::deserialize(&event.value).map_err(bad)?)
@@ -176,9 +196,17 @@ impl Moment {
 pub(crate) fn windows(moments: &[Moment], end: u64) -> Vec<Window> {
     let mut windows = Vec::new();
     let mut open: BTreeMap<(&str, u64), usize> = BTreeMap::new();
+    let tells_ready = |moment: &Moment| matches!(moment.what, Happening::Serving { .. });
+    let mut starting = Starting {
+        is_told: moments.iter().any(tells_ready),
+        nodes: BTreeMap::new(),
+    };
     for moment in moments {
         match &moment.what {
             Happening::Install(fault, step) if step.outcome != Done::Skipped => {
+                if HALTS.contains(&fault.as_str()) {
+                    starting.over(&step.nodes, moment.time, &mut windows);
+                }
                 open.insert((fault, step.id), windows.len());
                 windows.push(Window {
                     fault: fault.clone(),
@@ -186,6 +214,11 @@ pub(crate) fn windows(moments: &[Moment], end: u64) -> Vec<Window> {
                     on_leader: step.on_leader,
                     start: moment.time,
                     end,
+                    ready: None,
+                    shape: step
+                        .reason
+                        .clone()
+                        .filter(|_| step.outcome == Done::Installed),
                     healed: false,
                 });
             }
@@ -193,10 +226,45 @@ pub(crate) fn windows(moments: &[Moment], end: u64) -> Vec<Window> {
                 if let Some(at) = open.remove(&(fault.as_str(), step.id)) {
                     let window: &mut Window = &mut windows[at];
                     (window.end, window.healed) = (moment.time, true);
+                    starting.begin(at, window, end);
                 }
             }
+            Happening::Serving { node } => starting.over(&[*node], moment.time, &mut windows),
             _ => {}
         }
     }
     windows
+}
+
+/// Faults that keep a node from serving: one that was about to is awaited anew when they are over.
+const HALTS: [&str; 4] = ["kill", "power", "rates", "pause"];
+
+/// Healed windows whose nodes are not ready yet.
+struct Starting {
+    /// Whether the run says when a node is ready.
+    is_told: bool,
+    /// By window, the nodes that are still awaited.
+    nodes: BTreeMap<usize, BTreeSet<u64>>,
+}
+
+impl Starting {
+    /// Until something is heard of its nodes, a window lasts to `end`, the end of the run.
+    fn begin(&mut self, at: usize, window: &mut Window, end: u64) {
+        if self.is_told && !window.nodes.is_empty() {
+            window.ready = Some(end);
+            self.nodes
+                .insert(at, window.nodes.iter().copied().collect());
+        }
+    }
+
+    /// These nodes are ready, or met by another fault.
+    fn over(&mut self, nodes: &[u64], time: u64, windows: &mut [Window]) {
+        self.nodes.retain(|at, awaited| {
+            awaited.retain(|node| !nodes.contains(node));
+            if awaited.is_empty() {
+                windows[*at].ready = Some(time);
+            }
+            !awaited.is_empty()
+        });
+    }
 }

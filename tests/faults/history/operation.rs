@@ -268,7 +268,7 @@ impl Operation {
         self.ended.map(|end| end.time - self.invoked.time)
     }
 
-    /// Short and exact, for facts: `write 7 to k (history 12-15, log 9)`.
+    /// Short and exact, for facts: `write of 7 to k [ok from n2 at 1.204 s, history index 12-15, log 9]`.
     pub(crate) fn told(&self) -> String {
         let key = self.key.as_deref().unwrap_or("all");
         let what = match (&self.call, self.answer()) {
@@ -304,8 +304,11 @@ impl Operation {
             (None, None) => String::new(),
         };
         let outcome = self.outcome.name();
+        let node = self.node.map(|node| format!(" from n{node}"));
+        let time = self.ended.unwrap_or(self.invoked).time as f64 / 1e9;
         format!(
-            "{level}{what} [{outcome}, history {}-{end}{place}]",
+            "{level}{what} [{outcome}{} at {time:.3} s, history index {}-{end}{place}]",
+            node.unwrap_or_default(),
             self.invoked.index
         )
     }

@@ -57,7 +57,7 @@ fn harness_failures(evidence: &Evidence) -> Vec<String> {
     let moments = evidence.history.moments.iter();
     moments
         .filter_map(|moment| match &moment.what {
-            Happening::Failure(what) => Some(format!("history line {}: {what}", moment.index)),
+            Happening::Failure(what) => Some(format!("history index {}: {what}", moment.index)),
             _ => None,
         })
         .collect()
@@ -100,7 +100,7 @@ fn indeterminate(evidence: &Evidence) -> Vec<String> {
             Happening::Install(fault, step) | Happening::Heal(fault, step)
                 if step.outcome == Done::Indeterminate =>
             {
-                Some(format!("history line {}: {fault}", moment.index))
+                Some(format!("history index {}: {fault}", moment.index))
             }
             _ => None,
         })

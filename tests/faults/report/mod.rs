@@ -1,5 +1,7 @@
 //! What a run leaves for people: `run.json`, `report.md`, `timeline.html`, `plots/*.svg`, and the history as EDN.
 
+pub(crate) mod leads;
+
 pub(crate) mod summary;
 
 pub(crate) mod timeline;

@@ -6,7 +6,7 @@
 
 use std::thread;
 
-use super::{Fault, Installed, NotInstalled, part, shuffled};
+use super::{Fault, Installed, NotInstalled, named_nodes, part, shuffled};
 use crate::harness::nodes::Nodes;
 use crate::random::Random;
 
@@ -58,6 +58,10 @@ impl Fault for Bridge {
         let is_lost = random.percent(50);
         Ok(Installed {
             nodes: nodes.ids(),
+            how: Some(format!(
+                "n{leader} cut off, {} restarted",
+                named_nodes(&others)
+            )),
             lasts: part(lease, 250),
             heal: Box::new(move |nodes| {
                 nodes.net.heal(&directions, is_lost);

@@ -40,6 +40,7 @@ impl Fault for Jumps {
         let moved = chosen.clone();
         Ok(Installed {
             nodes: chosen,
+            how: None,
             // A node looks at its file once a second.
             lasts: Duration::from_millis(random.between(1200, 4000)),
             heal: Box::new(move |nodes| {

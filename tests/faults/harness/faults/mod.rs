@@ -27,6 +27,8 @@ use crate::random::Random;
 pub(crate) struct Installed {
     /// The nodes it is done to.
     pub(crate) nodes: Vec<u64>,
+    /// What exactly is done, for people, if there is more to say than whom it is done to.
+    pub(crate) how: Option<String>,
     /// How long it is to last.
     pub(crate) lasts: Duration,
     /// Ends it.
@@ -142,6 +144,12 @@ fn minority(
 /// Why there is no wrong clock.
 fn no_clocks() -> NotInstalled {
     NotInstalled::Skipped("there are no clocks to make wrong: that takes libfaketime".to_owned())
+}
+
+/// Nodes for people: `n1 n3`.
+fn named_nodes(ids: &[u64]) -> String {
+    let names: Vec<String> = ids.iter().map(|id| format!("n{id}")).collect();
+    names.join(" ")
 }
 
 /// In a random order.

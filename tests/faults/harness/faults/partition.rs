@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use super::{Fault, Installed, NotInstalled, part, shuffled};
+use super::{Fault, Installed, NotInstalled, named_nodes, part, shuffled};
 use crate::harness::nodes::Nodes;
 use crate::random::Random;
 
@@ -33,8 +33,8 @@ impl Fault for Partition {
             order.retain(|id| *id != leader);
             order.insert(0, leader);
         }
-        let (_, shape) = *random.pick(SHAPES);
-        let directions = shape(&order);
+        let shape = random.pick(SHAPES);
+        let directions = (shape.cuts)(&order);
         let flaps = random
             .percent(20)
             .then(|| Duration::from_millis(random.between(100, 900)));
@@ -46,6 +46,7 @@ impl Fault for Partition {
         let is_lost = random.percent(50);
         Ok(Installed {
             nodes: touched(&directions),
+            how: Some(shape.told(&order, flaps)),
             lasts,
             heal: Box::new(move |nodes| {
                 nodes.net.heal(&directions, is_lost);
@@ -55,23 +56,75 @@ impl Fault for Partition {
     }
 }
 
-/// What is cut, of nodes in an order that has at its head whom to hit.
-type Shape = fn(&[u64]) -> Directions;
+/// What is cut.
+struct Shape {
+    /// A word.
+    name: &'static str,
+    /// Of nodes in an order that has at its head whom to hit.
+    cuts: fn(&[u64]) -> Directions,
+    /// For people.
+    tells: fn(&[u64]) -> String,
+}
 
-const SHAPES: &[(&str, Shape)] = &[
-    ("alone", alone),
-    ("halves", halves),
-    ("ring", ring),
-    ("bridge", bridge),
-    ("deaf", deaf),
-    ("dumb", dumb),
+impl Shape {
+    /// `halves: n1 n2 | n3 n4 n5`; what is left of a bar does not see what is right of it.
+    fn told(&self, order: &[u64], flaps: Option<Duration>) -> String {
+        let flapping = flaps.map(|every| format!(", on and off every {} ms", every.as_millis()));
+        let tells = (self.tells)(order);
+        format!("{}: {tells}{}", self.name, flapping.unwrap_or_default())
+    }
+}
+
+const SHAPES: &[Shape] = &[
+    Shape {
+        name: "alone",
+        cuts: alone,
+        tells: |order| parts(&order[..1], &order[1..]),
+    },
+    Shape {
+        name: "halves",
+        cuts: halves,
+        tells: |order| {
+            let (few, many) = order.split_at((order.len() - 1) / 2);
+            parts(few, many)
+        },
+    },
+    Shape {
+        name: "ring",
+        cuts: ring,
+        tells: |order| format!("each sees its neighbours only of {}", named_nodes(order)),
+    },
+    Shape {
+        name: "bridge",
+        cuts: bridge,
+        tells: |order| {
+            let half = order.len() / 2;
+            let sides = parts(&order[..half], &order[half + 1..]);
+            format!("{sides}, n{} sees both", order[half])
+        },
+    },
+    Shape {
+        name: "deaf",
+        cuts: deaf,
+        tells: |order| format!("n{} hears nobody", order[0]),
+    },
+    Shape {
+        name: "dumb",
+        cuts: dumb,
+        tells: |order| format!("n{} is heard by nobody", order[0]),
+    },
 ];
+
+/// Two parts that do not see each other.
+fn parts(left: &[u64], right: &[u64]) -> String {
+    format!("{} | {}", named_nodes(left), named_nodes(right))
+}
 
 /// What every shape cuts of nodes in this order, by name.
 pub(crate) fn shapes(order: &[u64]) -> impl Iterator<Item = (&'static str, Directions)> {
     SHAPES
         .iter()
-        .map(move |(name, shape)| (*name, shape(order)))
+        .map(move |shape| (shape.name, (shape.cuts)(order)))
 }
 
 /// The nodes that lose something.

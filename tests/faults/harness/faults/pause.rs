@@ -38,6 +38,7 @@ impl Fault for Pause {
         let paused = chosen.clone();
         Ok(Installed {
             nodes: chosen,
+            how: None,
             lasts,
             heal: Box::new(move |nodes| {
                 for id in paused {

@@ -36,6 +36,7 @@ impl Fault for Power {
         let dark = chosen.clone();
         Ok(Installed {
             nodes: chosen,
+            how: None,
             lasts,
             heal: Box::new(move |nodes| {
                 for id in dark {

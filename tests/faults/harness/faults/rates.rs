@@ -47,6 +47,7 @@ impl Fault for Rates {
         let wrong = order.clone();
         Ok(Installed {
             nodes: order,
+            how: None,
             lasts,
             heal: Box::new(move |nodes| restart(nodes, &wrong, |_| 100)),
         })

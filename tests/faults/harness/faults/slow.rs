@@ -37,7 +37,13 @@ impl Fault for Slow {
         nodes.net.change(&directions, |quality| {
             (quality.delay, quality.spikes) = (delay, spikes);
         });
+        let place = if everywhere {
+            "everywhere".to_owned()
+        } else {
+            format!("around n{centre}")
+        };
         Ok(Installed {
+            how: Some(format!("up to {} ms late {place}", delay.as_millis())),
             nodes: if everywhere { ids } else { vec![centre] },
             lasts: part(nodes.pace().election_max, *random.pick(&[100, 300, 500])),
             heal: Box::new(move |nodes| {

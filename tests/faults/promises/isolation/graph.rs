@@ -119,7 +119,7 @@ fn told(name: &str, cycle: &[(usize, Edge)], transactions: &[&Operation]) -> Fac
     let first = shown
         .first()
         .map_or(0, |(transaction, _)| transaction.invoked.index);
-    let what = format!("{name}: {steps}T{first} (named by their lines in the history)");
+    let what = format!("{name}: {steps}T{first} (named by their index in the history)");
     Fact::new(what).about(shown.iter().map(|(transaction, _)| *transaction))
 }
 

@@ -182,6 +182,16 @@ impl Chart {
         }
     }
 
+    /// Makes a part of a bar doubtful.
+    pub(crate) fn hatch(&mut self, from: u64, to: u64, value: f64) {
+        let (x, y) = (self.x(from), self.scale.place(value) - 9.0);
+        let width = (self.x(to) - x).max(1.5);
+        let _ = write!(
+            self.body,
+            "<rect x=\"{x:.1}\" y=\"{y:.1}\" width=\"{width:.1}\" height=\"18\" fill=\"url(#hatch)\"/>"
+        );
+    }
+
     /// The picture.
     pub(crate) fn finish(self) -> String {
         let mut out = format!(
@@ -189,6 +199,8 @@ impl Chart {
              <style>text{{font:12px system-ui,'Segoe UI','DejaVu Sans',sans-serif;fill:#444}}\
              .title{{font-size:16px;font-weight:600;fill:#111}}.in{{fill:#fff;text-anchor:middle;font-weight:600}}\
              .r{{text-anchor:end}}.m{{text-anchor:middle}}</style>\
+             <defs><pattern id=\"hatch\" width=\"6\" height=\"6\" patternUnits=\"userSpaceOnUse\" patternTransform=\"rotate(45)\">\
+             <rect width=\"3\" height=\"6\" fill=\"#fff\" fill-opacity=\".7\"/></pattern></defs>\
              <rect width=\"100%\" height=\"100%\" fill=\"#fff\"/>\
              <text x=\"{LEFT}\" y=\"26\" class=\"title\">{}</text>",
             escape(&self.title)
@@ -216,6 +228,14 @@ impl Chart {
                 (end - x).max(1.0),
                 BOTTOM - TOP
             );
+            if let Some(ready) = window.ready {
+                let _ = write!(
+                    out,
+                    "<rect x=\"{end:.1}\" y=\"{TOP}\" width=\"{:.1}\" height=\"{:.1}\" fill=\"{colour}\" fill-opacity=\".3\"/>",
+                    self.x(ready) - end,
+                    BOTTOM - TOP
+                );
+            }
             if window.on_leader {
                 let _ = write!(
                     out,

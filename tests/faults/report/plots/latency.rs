@@ -7,7 +7,7 @@ use crate::statistics::kind;
 use super::chart::{COLOURS, Chart, KIND_COLOURS, Scale};
 
 /// Colour of what failed, and of what is unknown.
-const FAIL: &str = "#c0392b";
+const FAIL: &str = "#8c96a4";
 const INFO: &str = "#e0a100";
 
 /// Every operation as a dot at its begin, coloured by its kind if it was answered and by its outcome if not.
@@ -24,7 +24,7 @@ pub(crate) fn raw(evidence: &Evidence) -> Option<String> {
     for (name, colour) in &kinds {
         chart.key(name, colour);
     }
-    for (text, colour) in [("failed", FAIL), ("unknown", INFO)] {
+    for (text, colour) in [("not applied", FAIL), ("unknown", INFO)] {
         chart.key(text, colour);
     }
     for (operation, ms) in &ended {
