@@ -1,10 +1,12 @@
 //! What one node pays to apply transfers: the machine and its state on RocksDB, without consensus and HTTP.
 //!
-//! `cargo bench --bench apply -- [--transfers N] [--accounts N] [--ids random|ordered] [--rate N] [--dir PATH] [--json]`
+//! `cargo bench --bench apply -- [--transfers N] [--accounts N] [--ids random|ordered] [--rate N] [--snapshots N] [--dir PATH]
+//! [--json]`
 //!
 //! Entries of 8,190 transfers between uniformly drawn accounts, each with an id of 26 characters, one in 8,190 a retry of an old
 //! transfer. `random` ids are random, `ordered` ones begin with their time, as ULIDs do. With `--rate` entries are handed over
-//! at that many transfers a second, otherwise as fast as they are taken.
+//! at that many transfers a second, otherwise as fast as they are taken. With `--snapshots` one is made beside, as a node does,
+//! whenever so many entries were applied.
 //!
 //! CPU is that of the whole process, RocksDB's threads, seals and compaction included, up to when nothing is left to compact,
 //! less what the main thread used while it generated entries (read from /proc/thread-self/schedstat around the generator).
@@ -16,6 +18,9 @@
     reason = "a program for a terminal"
 )]
 
+#[path = "apply/snapshots.rs"]
+mod snapshots;
+
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -23,6 +28,7 @@ use std::time::{Duration, Instant};
 use quorate::machine::{AccountRef, Command, Limits, NewAccount, NewLedger, NewTransfer, entry};
 use quorate::storage::state::{Options, State, Stats};
 use quorate::storage::{Kind, LogEntry, LogId};
+use snapshots::Snapshots;
 
 const BATCH: u64 = 8190;
 
@@ -31,6 +37,7 @@ struct Args {
     accounts: u64,
     ordered: bool,
     rate: Option<u64>,
+    snapshots: Option<u64>,
     dir: Option<PathBuf>,
     json: bool,
 }
@@ -41,6 +48,7 @@ fn args() -> Args {
         accounts: 10_000,
         ordered: false,
         rate: None,
+        snapshots: None,
         dir: None,
         json: false,
     };
@@ -57,6 +65,7 @@ fn args() -> Args {
             "--accounts" => args.accounts = number(value()),
             "--ids" => args.ordered = value() == "ordered",
             "--rate" => args.rate = Some(number(value())),
+            "--snapshots" => args.snapshots = Some(number(value())),
             "--dir" => args.dir = Some(value().into()),
             "--json" => args.json = true,
             // What cargo itself passes.
@@ -263,6 +272,8 @@ fn disk_bytes(dir: &Path) -> u64 {
 
 struct Run {
     transfers: u64,
+    snapshots: u32,
+    snapshots_took: Duration,
     /// Per entry, in the order applied.
     took: Vec<Duration>,
     wall: Duration,
@@ -278,7 +289,9 @@ struct Run {
 }
 
 fn run(args: &Args, dir: &Path) -> Run {
-    let state = State::open(dir, Options::default()).unwrap();
+    std::fs::create_dir_all(dir).unwrap();
+    let state = State::open(&dir.join("state"), Options::default()).unwrap();
+    let mut snapshots = Snapshots::new(state.clone(), dir);
     let mut index = set_up(&state, args.accounts);
     let mut generator = Generator {
         random: 42,
@@ -305,11 +318,16 @@ fn run(args: &Args, dir: &Path) -> Run {
         let begun = Instant::now();
         state.apply(&entry).unwrap();
         took.push(begun.elapsed());
+        let every = args.snapshots.unwrap_or(u64::MAX);
+        if (took.len() as u64).is_multiple_of(every) {
+            snapshots.begin();
+        }
         if took.len() % 64 == 0 {
             rss_peak_mb = rss_peak_mb.max(memory_mb("VmRSS"));
         }
     }
     let wall = start.elapsed();
+    snapshots.end();
     let (apply_thread, cpu_applied) = (
         thread_cpu() - thread - generating,
         process_cpu() - cpu - generating,
@@ -320,6 +338,8 @@ fn run(args: &Args, dir: &Path) -> Run {
     let stats = subtract(&state.stats(), &before);
     Run {
         transfers: generator.made,
+        snapshots: snapshots.made,
+        snapshots_took: snapshots.took,
         took,
         wall,
         cpu: cpu_applied,
@@ -329,7 +349,7 @@ fn run(args: &Args, dir: &Path) -> Run {
         stats,
         rss_mb,
         rss_peak_mb,
-        disk: disk_bytes(dir),
+        disk: disk_bytes(&dir.join("state")),
     }
 }
 
@@ -389,6 +409,11 @@ fn report(args: &Args, run: &Run) -> Vec<(&'static str, f64)> {
         ("wall_us_waiting_for_seals", each(run.stats.stall)),
         ("wall_us_seals_in_background", each(run.stats.seal)),
         ("seals", run.stats.seals as f64),
+        ("snapshots", f64::from(run.snapshots)),
+        (
+            "snapshot_ms_mean",
+            run.snapshots_took.as_secs_f64() * 1e3 / f64::from(run.snapshots.max(1)),
+        ),
         ("rss_mb", run.rss_mb as f64),
         ("rss_mb_peak", run.rss_peak_mb as f64),
         (

@@ -1,6 +1,7 @@
 //! `quorate verify`: check a stopped node's data directory.
 
 use std::fmt::Write as _;
+use std::io;
 use std::path::PathBuf;
 
 use clap::Args;
@@ -12,10 +13,11 @@ use super::output::{Failure, print};
 use crate::storage::LogId;
 use crate::storage::identity::{DataDir, Identity, OpenError};
 use crate::storage::log::{self, Report};
+use crate::storage::snapshot::{self, Found};
 use crate::storage::state::{State, VerifyReport};
 
-/// Check a stopped node's data directory: every record of its log; its state, rebuilt from the journal and compared; and
-/// that the two fit together.
+/// Check a stopped node's data directory: every record of its log; its state, rebuilt from the journal and compared; that the
+/// two fit together; and every file of its snapshots.
 #[derive(Debug, Args)]
 #[command(after_help = "Example:
   quorate verify data/node1
@@ -33,6 +35,7 @@ struct Findings {
     identity: Identity,
     log: Result<Report, OpenError>,
     state: Result<VerifyReport, OpenError>,
+    snapshots: Result<Found, io::Error>,
 }
 
 impl Verify {
@@ -45,6 +48,7 @@ impl Verify {
             identity: dir.identity(),
             log: log::verify(&dir.log_dir()),
             state: State::verify(&dir.state_dir()),
+            snapshots: snapshot::verify_all(&dir.snapshots_dir()),
         };
         let problems = findings.problems();
         match global.output {
@@ -82,7 +86,15 @@ impl Findings {
             }
         }
         if let (Ok(log), Ok(state)) = (&self.log, &self.state) {
-            found.extend(gap(log, state.applied));
+            let snapshot = self.snapshots.as_ref().ok().and_then(|found| found.last);
+            found.extend(gap(log, state.applied, snapshot));
+        }
+        match &self.snapshots {
+            Err(error) => found.push(format!("snapshots: {error}")),
+            Ok(snapshots) => {
+                let problems = snapshots.problems.iter();
+                found.extend(problems.map(|problem| format!("snapshot: {problem}")));
+            }
         }
         found
     }
@@ -128,6 +140,10 @@ impl Findings {
                 }
             ),
         };
+        let _ = match &self.snapshots {
+            Err(_) => writeln!(text, "snapshots cannot be read"),
+            Ok(found) => writeln!(text, "snapshots {} ({} bytes)", found.count, found.bytes),
+        };
         text
     }
 
@@ -148,19 +164,27 @@ impl Findings {
                 "keys": state.keys.to_string(), "problem_count": state.problem_count.to_string(),
             })
         });
+        let snapshots = self.snapshots.as_ref().ok().map(|found| {
+            json!({
+                "count": found.count, "bytes": found.bytes.to_string(),
+                "last_index": found.last.map(|at| at.index.to_string()),
+            })
+        });
         json!({
             "ok": problems.is_empty(), "node": self.identity.node_id,
-            "cluster_id": self.identity.cluster_id, "log": log, "state": state,
+            "cluster_id": self.identity.cluster_id, "log": log, "state": state, "snapshots": snapshots,
             "problems": problems,
         })
     }
 }
 
-/// What is missing between a log and the state that is to be continued from it.
-fn gap(log: &Report, applied: Option<LogId>) -> Option<String> {
+/// What is missing between a log and the state that is to be continued from it. A log that ends before the state does is purged
+/// at the next start if a snapshot took the state that far.
+fn gap(log: &Report, applied: Option<LogId>, snapshot: Option<LogId>) -> Option<String> {
+    let is_snapshot = applied.is_some() && applied == snapshot;
     let applied = applied.map(|at| at.index);
     let durable = log.state.last.map(|last| last.index);
-    if applied > durable {
+    if applied > durable && !is_snapshot {
         return Some(format!(
             "the state has applied index {applied:?}, the log ends at {durable:?}: entries were lost"
         ));
@@ -209,11 +233,13 @@ mod tests {
                 index,
             })
         };
-        assert_eq!(gap(&log(0, Some(9)), None), None);
-        assert_eq!(gap(&log(5, Some(9)), applied(4)), None);
-        assert_eq!(gap(&log(5, Some(9)), applied(9)), None);
-        assert!(gap(&log(5, Some(9)), applied(3)).is_some());
-        assert!(gap(&log(5, Some(9)), None).is_some());
-        assert!(gap(&log(0, Some(9)), applied(10)).is_some());
+        assert_eq!(gap(&log(0, Some(9)), None, None), None);
+        assert_eq!(gap(&log(5, Some(9)), applied(4), None), None);
+        assert_eq!(gap(&log(5, Some(9)), applied(9), None), None);
+        assert!(gap(&log(5, Some(9)), applied(3), None).is_some());
+        assert!(gap(&log(5, Some(9)), None, None).is_some());
+        assert!(gap(&log(0, Some(9)), applied(10), None).is_some());
+        assert!(gap(&log(0, Some(9)), applied(10), applied(9)).is_some());
+        assert_eq!(gap(&log(0, Some(9)), applied(10), applied(10)), None);
     }
 }

@@ -23,6 +23,7 @@ const IDENTITY: &str = "identity";
 const IDENTITY_NEW: &str = "identity.new";
 const LOG: &str = "log";
 const STATE: &str = "state";
+const SNAPSHOTS: &str = "snapshots";
 
 /// What a new directory may hold beside what an interrupted creation leaves: file systems put it in their root.
 const LOST_AND_FOUND: &str = "lost+found";
@@ -200,6 +201,11 @@ impl DataDir {
     /// Where the state lives.
     pub fn state_dir(&self) -> PathBuf {
         self.path.join(STATE)
+    }
+
+    /// Where snapshots live: on the file system of the state, since they share files.
+    pub fn snapshots_dir(&self) -> PathBuf {
+        self.path.join(SNAPSHOTS)
     }
 
     fn lock(&self) -> MutexGuard<'_, Identity> {

@@ -1,13 +1,15 @@
 //! What a node keeps on its disk, and the only folder that knows RocksDB.
 //!
 //! A data directory holds `lock` (held while a process uses it), `identity` (who this is), `log/` (the write-ahead log and its
-//! tail witness: [`log`]) and `state/` (the journal and what is derived from it: [`state`]).
+//! tail witness: [`log`]), `state/` (the journal and what is derived from it: [`state`]) and `snapshots/` (the state as of earlier
+//! entries, to be sent to other nodes: [`snapshot`]).
 
 pub mod applied;
 pub(crate) mod clock;
 pub mod histogram;
 pub mod identity;
 pub mod log;
+pub mod snapshot;
 pub mod state;
 pub mod watch;
 

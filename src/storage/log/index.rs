@@ -95,6 +95,14 @@ impl Index {
         }
     }
 
+    /// Index of the first entry in `segment` or after it, if one before it is known too.
+    pub(super) fn first_in(&self, segment: u32) -> Option<u64> {
+        let before = self
+            .places
+            .partition_point(|place| place.segment() < segment);
+        (before > 0).then_some(self.start + before as u64)
+    }
+
     /// Where entry `index` is.
     pub(super) fn get(&self, index: u64) -> Option<Place> {
         let at = index.checked_sub(self.start)?;

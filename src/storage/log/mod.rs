@@ -34,6 +34,7 @@ mod recover;
 mod scan;
 mod shape;
 mod shared;
+mod size;
 #[cfg(test)]
 mod tests;
 mod verify;
@@ -280,12 +281,6 @@ impl Log {
     /// Becomes `Some` when the log fails: [`Log::poisoned`] as it happens.
     pub fn failure(&self) -> watch::Receiver<Option<String>> {
         self.shared().failure()
-    }
-
-    /// What the log's segments take on the disk, in bytes. More than its entries do: each write begins a new block.
-    pub fn disk_bytes(&self) -> u64 {
-        let files: Vec<_> = self.shared().lock().files.values().cloned().collect();
-        files.iter().map(|file| file.length().unwrap_or(0)).sum()
     }
 
     /// How long it took to write groups of entries and sync them, since the log was opened.
