@@ -62,6 +62,19 @@
 //! 3. The handler reads a `storage::state::view::View` and answers with the applied index it was true at, the level
 //!    asked for and the level reached.
 //!
+//! # The life of a snapshot
+//!
+//! 1. On every node `raft::keeper::Keeper` looks how much log came since the last snapshot. When it is enough,
+//!    `raft::snapshots::Snapshots::make` has `storage::snapshot::make` write one: a checkpoint, which is hard links, and last a
+//!    manifest with the hash of every file. Then the log is purged up to there, but for a tail and what a transfer needs.
+//! 2. A leader whose log does not reach back to what a follower lacks sends its snapshot on a connection of its own
+//!    (`raft::network::snapshot::send`): the manifest, then what the follower asks for.
+//! 3. The follower (`raft::peer::snapshot::serve`) asks only for what it has not, stages the files
+//!    (`storage::snapshot::Staging`), verifies each, puts them together and gives the snapshot to the core.
+//! 4. `raft::state_machine::StateMachine::install_snapshot` waits until the log on the disk has nothing that contradicts it, and
+//!    `storage::state::State::install` makes it the state, by one rename. A crash before that leaves the old state, and the next
+//!    transfer goes on from what is staged.
+//!
 //! # What holds always
 //!
 //! - An acknowledged write is on the disks of a majority. What a node applies is on its own disk first.
@@ -72,6 +85,7 @@
 //!   only as a majority of clocks says.
 //! - A refusal, a fault of the node and an unknown outcome are three things and are never mixed up: see
 //!   `machine::reply::Rejection`, `machine::store::Fault` and `raft::told::WriteError`.
+//! - The log is purged no further than what the state, with its snapshot, holds durably without it.
 //! - A node that cannot trust its disk or its log stops and says what to do.
 
 pub mod cli;

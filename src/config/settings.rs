@@ -108,6 +108,7 @@ const NODE: &str = "This node";
 const CONSENSUS: &str = "Consensus";
 const WRITES: &str = "Writes";
 const STORAGE: &str = "Storage";
+const SNAPSHOTS: &str = "Snapshots";
 const CLIENTS: &str = "Client connections";
 const REQUESTS: &str = "Requests";
 const PEERS: &str = "Peer connections";
@@ -201,6 +202,17 @@ settings! {
         "Journal written between two seals: what is applied again after a crash"
     STORAGE: state_cache_bytes, Kind::Bytes(MIB, 1024 * GIB), state.cache_bytes;
         "Blocks of the state kept in memory"
+
+    SNAPSHOTS: snapshot_log_bytes, Kind::Bytes(MIB, 1024 * GIB), raft.snapshots.log_bytes;
+        "Log written since the last snapshot at which the next one is made; what it holds is not needed from the log any more"
+    SNAPSHOTS: snapshot_every, times(secs(1), secs(30 * 24 * 3600)), raft.snapshots.every;
+        "After so long a snapshot is made even if less was written, if anything was"
+    SNAPSHOTS: log_keep_bytes, Kind::Bytes(0, 1024 * GIB), raft.snapshots.log_keep_bytes;
+        "Newest bytes of the log that are kept all the same, so that a node that was away for a moment needs no snapshot; whole files of log_segment_bytes"
+    SNAPSHOTS: snapshot_rate, Kind::Bytes(0, 1024 * GIB), raft.snapshots.rate;
+        "Most bytes of a snapshot sent to one node in a second; 0B for no such bound"
+    SNAPSHOTS: snapshot_stall, times(ms(100), secs(3600)), raft.snapshots.stall;
+        "A transfer of a snapshot that does not move for so long is given up; the next one goes on from what arrived"
 
     CLIENTS: connections_max, Kind::Count("connections", 1, 1_000_000), clients.connections_max;
         "Most client connections at once; more are turned away"

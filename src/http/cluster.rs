@@ -116,6 +116,8 @@ struct Cluster {
     last_contact_ms: Option<u64>,
     /// Whether everything that was committed before the start is applied.
     recovered: bool,
+    /// The snapshot that this node is getting because it was too far behind; null if none is.
+    receiving_snapshot: Option<Incoming>,
     /// Why the node cannot go on.
     fault: Option<String>,
     /// The applied index.
@@ -127,6 +129,19 @@ struct Cluster {
 struct Leader {
     id: u64,
     client_url: String,
+}
+
+/// A snapshot on its way to this node.
+#[derive(Debug, Serialize, ToSchema)]
+struct Incoming {
+    /// The leader that sends it.
+    from: u64,
+    /// Bytes of it that are here.
+    #[schema(schema_with = schema::digits)]
+    done_bytes: Text<u64>,
+    /// Bytes of all of it.
+    #[schema(schema_with = schema::digits)]
+    total_bytes: Text<u64>,
 }
 
 /// A member; how far it is only the leader knows.
@@ -194,6 +209,11 @@ impl Cluster {
             quorum_ack_ms: status.quorum_ack_age.map(millis),
             last_contact_ms: status.last_contact.map(millis),
             recovered: status.recovered,
+            receiving_snapshot: status.receiving.map(|progress| Incoming {
+                from: progress.peer,
+                done_bytes: Text(progress.done),
+                total_bytes: Text(progress.total),
+            }),
             fault: status.fault,
             index: Text(index),
         }
@@ -330,6 +350,7 @@ mod tests {
                 member(4, false),
             ],
             clock_disputes: 0,
+            receiving: None,
             fault: None,
         };
         let cluster = Cluster::new(status, 9);

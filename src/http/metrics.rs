@@ -5,6 +5,7 @@
 
 mod families;
 mod meter;
+mod snapshots;
 
 pub(super) use meter::{Endpoint, Meter};
 
@@ -49,6 +50,7 @@ async fn show(State(app): State<Shared>, Input(call): Input) -> Result<Answer, A
         of_requests(&mut page, &stats);
         of_disk(&mut page, &stats);
         of_apply(&mut page, &stats);
+        snapshots::show(&mut page, &stats.snapshots);
         app.meter.show(&mut page);
         Ok(page.text())
     });

@@ -10,12 +10,15 @@ use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::serve::ListenerExt;
-use hyper::upgrade::OnUpgrade;
+use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpListener;
 
 use super::listener::Place;
-use crate::raft::{CALL_LEN_MAX, Call, Peer, STREAM_PATH, STREAM_PROTOCOL};
+use crate::raft::{
+    CALL_LEN_MAX, Call, Peer, PeerError, SNAPSHOT_PATH, SNAPSHOT_PROTOCOL, STREAM_PATH,
+    STREAM_PROTOCOL,
+};
 
 /// The peer listener's paths.
 pub fn router(peer: Peer) -> Router {
@@ -25,6 +28,7 @@ pub fn router(peer: Peer) -> Router {
     });
     calls
         .route(STREAM_PATH, get(stream))
+        .route(SNAPSHOT_PATH, get(snapshot))
         .layer(DefaultBodyLimit::max(CALL_LEN_MAX))
         .with_state(peer)
 }
@@ -56,28 +60,44 @@ async fn answer(peer: Peer, call: Call, body: Bytes) -> Response {
     }
 }
 
-/// Upgrades the connection and serves the stream in a task of its own, as the response must go out first.
-async fn stream(State(peer): State<Peer>, mut request: Request) -> Response {
+async fn stream(State(peer): State<Peer>, request: Request) -> Response {
+    upgrade(request, STREAM_PROTOCOL, move |io| async move {
+        peer.stream(io).await
+    })
+}
+
+async fn snapshot(State(peer): State<Peer>, request: Request) -> Response {
+    upgrade(request, SNAPSHOT_PROTOCOL, move |io| async move {
+        peer.snapshot(io).await
+    })
+}
+
+/// Upgrades the connection and has `serve` serve it in a task of its own, as the response must go out first.
+fn upgrade<F, S>(mut request: Request, protocol: &'static str, serve: F) -> Response
+where
+    F: FnOnce(TokioIo<Upgraded>) -> S + Send + 'static,
+    S: Future<Output = Result<(), PeerError>> + Send + 'static,
+{
     let asked = request.headers().get(UPGRADE);
-    let asked = asked.is_some_and(|protocol| protocol == STREAM_PROTOCOL);
+    let asked = asked.is_some_and(|asked| asked == protocol);
     let upgrade = request.extensions_mut().remove::<OnUpgrade>();
     let (true, Some(upgrade)) = (asked, upgrade) else {
-        let reason = format!("this is for connections that upgrade to {STREAM_PROTOCOL}");
+        let reason = format!("this is for connections that upgrade to {protocol}");
         return (StatusCode::UPGRADE_REQUIRED, reason).into_response();
     };
-    // The stream counts as a connection for as long as it lives.
+    // What the connection was upgraded to counts as a connection for as long as it lives.
     let place = request.extensions_mut().remove::<Place>();
     tokio::spawn(async move {
         match upgrade.await {
-            // Why a stream ended is said where it ended.
-            Ok(io) => drop(peer.stream(TokioIo::new(io)).await),
+            // Why it ended is said where it ended.
+            Ok(io) => drop(serve(TokioIo::new(io)).await),
             Err(error) => tracing::debug!("a peer connection was not upgraded: {error}"),
         }
         drop(place);
     });
     let headers = [
         (CONNECTION, HeaderValue::from_static("upgrade")),
-        (UPGRADE, HeaderValue::from_static(STREAM_PROTOCOL)),
+        (UPGRADE, HeaderValue::from_static(protocol)),
     ];
     (StatusCode::SWITCHING_PROTOCOLS, headers).into_response()
 }

@@ -163,6 +163,7 @@ mod tests {
             recovered: true,
             members: Vec::new(),
             clock_disputes: 0,
+            receiving: None,
             fault: None,
         }
     }

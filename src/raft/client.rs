@@ -15,6 +15,7 @@ use super::blocking;
 use super::form::Former;
 use super::hand_over::HandOver;
 use super::read::Barriers;
+use super::snapshots::Snapshots;
 use super::stats::{Counters, Stats};
 use super::status::StatusSource;
 use super::types::{Raft, Types};
@@ -54,6 +55,7 @@ pub(super) struct Node<S> {
     pub(super) server: WatchReceiverOf<Types, RaftServerMetrics<Types>>,
     pub(super) log: Log,
     pub(super) state: S,
+    pub(super) snapshots: Snapshots,
     pub(super) batcher: Batcher,
     pub(super) barriers: Barriers,
     pub(super) former: Former,
@@ -201,6 +203,7 @@ impl Client {
             apply: node.state.stats(),
             state_bytes: node.state.disk_bytes()?,
             answers_held: node.state.answers_held()?,
+            snapshots: node.snapshots.stats(),
         })
     }
 

@@ -41,6 +41,8 @@ pub(super) fn build(options: &Options) -> anyhow::Result<Config> {
         snapshot_policy: SnapshotPolicy::Never,
         removed_leader_step_down: StepDownPolicy::Never,
         purge_batch_size: PURGE_BATCH,
+        // By itself openraft would purge whenever there is a snapshot, counting entries.
+        max_in_snapshot_log_to_keep: u64::MAX,
         max_payload_entries: PAYLOAD_ENTRIES_MAX,
         max_append_entries: Some(APPEND_ENTRIES_MAX),
         state_machine_channel_size: Some(APPLY_QUEUE_MAX),
@@ -70,6 +72,7 @@ mod tests {
         assert_eq!(config.allow_log_reversion, None);
         assert!(!config.enable_elect);
         assert_eq!(config.snapshot_policy, SnapshotPolicy::Never);
+        assert_eq!(config.max_in_snapshot_log_to_keep, u64::MAX);
     }
 
     #[test]

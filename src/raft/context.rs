@@ -5,6 +5,7 @@ use std::sync::{Arc, OnceLock};
 use openraft::storage::RaftStateMachine;
 
 use super::clocks::Clocks;
+use super::snapshots::Snapshots;
 use super::state_machine::StateMachine;
 use super::types::Types;
 use super::{Gate, Member, Options};
@@ -30,6 +31,8 @@ where
     pub(crate) raft: OnceLock<openraft::Raft<Types, SM>>,
     /// Whether log and vote are empty: only then may a cluster id be replaced.
     pub(crate) pristine: Box<dyn Fn() -> bool + Send + Sync>,
+    /// Its snapshots, beside which those of others come in.
+    pub(crate) snapshots: Snapshots,
 }
 
 impl<SM: RaftStateMachine<Types>> PeerContext<SM> {

@@ -7,6 +7,8 @@
 
 use std::io;
 
+use tokio::sync::oneshot;
+
 use crate::mutants::{self, Mutant};
 use crate::storage::LogId;
 use crate::storage::log::Log;
@@ -72,6 +74,21 @@ impl FlushGate {
                 Err(io::Error::other(what.unwrap_or_else(|_| "the log is gone".to_owned())))
             }
         }
+    }
+
+    /// Waits until everything that was asked of the log before is on the disk, truncations too, for which nobody else waits.
+    ///
+    /// # Errors
+    /// If the log failed or is closed.
+    pub(crate) async fn settle(&self) -> io::Result<()> {
+        let Some(log) = &self.log else {
+            return Ok(());
+        };
+        let (done, written) = oneshot::channel();
+        log.append(Vec::new(), Box::new(move |result| drop(done.send(result))));
+        written
+            .await
+            .unwrap_or_else(|_| Err(io::Error::other("the log is closed")))
     }
 
     /// The state holds everything up to `upto` durably, from a snapshot.

@@ -12,8 +12,10 @@ mod told;
 
 mod convert;
 mod flush_gate;
+mod keeper;
 mod log_store;
 mod replica;
+mod snapshots;
 mod state_machine;
 pub mod types;
 
@@ -39,9 +41,13 @@ pub mod sim;
 
 pub use client::Client;
 pub(crate) use gate::Gate;
-pub use peer::{CALL_LEN_MAX, Call, Peer, PeerError, STREAM_PATH, STREAM_PROTOCOL};
+pub use peer::{
+    CALL_LEN_MAX, Call, Peer, PeerError, SNAPSHOT_PATH, SNAPSHOT_PROTOCOL, STREAM_PATH,
+    STREAM_PROTOCOL,
+};
 pub use replica::Replica;
-pub use stats::Stats;
+pub use snapshots::{Counters as SnapshotCounters, Progress, SnapshotOptions};
+pub use stats::{SnapshotStats, Stats};
 pub use told::{
     InitError, Initialized, Member, MemberStatus, Permit, ReadError, ReadLevel, Role, Standing,
     Status, TransferError, Transferred, WriteError, Written,
@@ -94,6 +100,8 @@ pub struct Options {
     pub clock_tolerance: Duration,
     /// How often an idle leader looks whether something expires.
     pub tick: Duration,
+    /// Snapshots, and how much of the log is kept.
+    pub snapshots: SnapshotOptions,
 }
 
 impl Default for Options {
@@ -113,6 +121,7 @@ impl Default for Options {
             flush_abort: Duration::from_secs(10),
             clock_tolerance: Duration::from_secs(5),
             tick: Duration::from_secs(1),
+            snapshots: SnapshotOptions::default(),
         }
     }
 }

@@ -6,6 +6,7 @@
 
 mod fence;
 mod serve;
+mod snapshot;
 mod stream;
 
 use std::sync::Arc;
@@ -16,11 +17,11 @@ use openraft::storage::RaftStateMachine;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::context::PeerContext;
-use super::types::Types;
+use super::types::{SnapshotData, Types};
 
 pub(crate) use super::wire::FRAME_LEN_MAX;
 
-/// A unary call, named in the path of its request.
+/// What is asked, named in the path of its request. All but [`Call::Snapshot`] are answered once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Call {
     /// Who are you; asked before a cluster is formed.
@@ -35,10 +36,12 @@ pub enum Call {
     PreVote,
     /// Take over leadership.
     Transfer,
+    /// Take a snapshot: on a connection of its own, so that nothing waits behind it.
+    Snapshot,
 }
 
 impl Call {
-    /// Every call.
+    /// Every call with one answer.
     pub const ALL: [Call; 6] = [
         Call::Hello,
         Call::Adopt,
@@ -57,6 +60,7 @@ impl Call {
             Call::Vote => "/raft/vote",
             Call::PreVote => "/raft/pre-vote",
             Call::Transfer => "/raft/transfer",
+            Call::Snapshot => SNAPSHOT_PATH,
         }
     }
 }
@@ -65,6 +69,10 @@ impl Call {
 pub const STREAM_PATH: &str = "/raft/stream";
 /// What the connection of an append stream is upgraded to.
 pub const STREAM_PROTOCOL: &str = "quorate-stream";
+/// Where a snapshot is sent.
+pub const SNAPSHOT_PATH: &str = "/raft/snapshot";
+/// What the connection of a snapshot is upgraded to.
+pub const SNAPSHOT_PROTOCOL: &str = "quorate-snapshot";
 /// Largest body of a unary call, in bytes.
 pub const CALL_LEN_MAX: usize = FRAME_LEN_MAX;
 
@@ -89,11 +97,16 @@ trait Serve: Send + Sync {
     fn call(&self, call: Call, body: Bytes) -> BoxFuture<'_, Result<Bytes, PeerError>>;
 
     fn stream(&self, io: Box<dyn Duplex>) -> BoxFuture<'_, Result<(), PeerError>>;
+
+    fn snapshot(&self, io: Box<dyn Duplex>) -> BoxFuture<'_, Result<(), PeerError>>;
 }
 
 impl Peer {
     /// Answers for the node of `context`.
-    pub(crate) fn new<SM: RaftStateMachine<Types>>(context: Arc<PeerContext<SM>>) -> Peer {
+    pub(crate) fn new<SM>(context: Arc<PeerContext<SM>>) -> Peer
+    where
+        SM: RaftStateMachine<Types, SnapshotData = SnapshotData>,
+    {
         Peer {
             server: Arc::new(serve::Server::new(context)),
         }
@@ -116,6 +129,17 @@ impl Peer {
         io: S,
     ) -> Result<(), PeerError> {
         self.server.stream(Box::new(io)).await
+    }
+
+    /// Takes a snapshot on an upgraded connection: verified, installed and answered when it returns.
+    ///
+    /// # Errors
+    /// If it is refused or did not arrive; the text says why. What arrived is kept for the next attempt.
+    pub async fn snapshot<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
+        &self,
+        io: S,
+    ) -> Result<(), PeerError> {
+        self.server.snapshot(Box::new(io)).await
     }
 }
 

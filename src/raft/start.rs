@@ -4,7 +4,6 @@
 //! Everything that must be there when it runs is made: the peers' way to it, the batcher, the barriers, the watchdogs.
 //! Then it runs, with elections off until the vote gate is open.
 
-use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 
 use anyhow::Context;
@@ -19,7 +18,9 @@ use super::context::PeerContext;
 use super::flush_gate::FlushGate;
 use super::form::{Former, UnaryCall};
 use super::hand_over::HandOver;
+use super::keeper::Keeper;
 use super::log_store::LogStore;
+use super::snapshots::Snapshots;
 use super::state_machine::StateMachine;
 use super::status::{LastContact, StatusSource};
 use super::ticks::Ticker;
@@ -79,8 +80,10 @@ where
     N: RaftNetworkFactory<Types>,
     N::Network: NetSnapshot<Types, SnapshotData = SnapshotData>,
 {
+    forget_what_the_state_is_past(&parts.log, &parts.state);
     let log_store = LogStore::new(parts.log.clone(), parts.state.clone());
-    let machine = machine(&parts)?;
+    let snapshots = open_snapshots(&parts)?;
+    let machine = machine(&parts, snapshots.clone());
     let gate = gate(&parts, log_store.clone(), machine.clone()).await?;
     let context = Arc::new(PeerContext {
         dir: parts.dir.clone(),
@@ -90,6 +93,7 @@ where
         options: parts.options.clone(),
         raft: OnceLock::new(),
         pristine: pristine(&parts.log),
+        snapshots: snapshots.clone(),
     });
     let applied = machine.watch_applied();
     let raft = Raft::build(
@@ -103,12 +107,31 @@ where
     .context("consensus cannot recover from the log and the state")?;
     let set = context.raft.set(raft.clone());
     assert!(set.is_ok(), "the context is new");
-    let client = assemble(parts, &context, raft, applied);
+    let client = assemble(parts, &context, raft, applied, snapshots);
     client.node.raft.run();
     Ok((client, context))
 }
 
-fn machine<S: Replica + Clone>(parts: &Parts<S>) -> anyhow::Result<StateMachine> {
+/// A node that crashed between the installation of a snapshot and the purge of its log has a log that ends before the state
+/// does. Nothing in it is needed: all that the state does not hold was given up for the snapshot.
+pub(super) fn forget_what_the_state_is_past(log: &Log, state: &impl Replica) {
+    let last = log.state().last;
+    if let Some(applied) = state.applied().log_id
+        && last.is_some_and(|last| last.index < applied.index)
+    {
+        log.purge(applied);
+    }
+}
+
+/// Beside the state, on its file system: a checkpoint is made of hard links.
+fn open_snapshots<S: Replica>(parts: &Parts<S>) -> anyhow::Result<Snapshots> {
+    let dir = parts.dir.snapshots_dir();
+    let applied = parts.state.applied().log_id;
+    Snapshots::open(dir.clone(), Some(parts.dir.clone()), applied)
+        .with_context(|| format!("the snapshots in {} cannot be used", dir.display()))
+}
+
+fn machine<S: Replica + Clone>(parts: &Parts<S>, snapshots: Snapshots) -> StateMachine {
     let flushed = match parts.guards.flush_gate {
         true => FlushGate::of(&parts.log),
         #[cfg(test)]
@@ -116,10 +139,7 @@ fn machine<S: Replica + Clone>(parts: &Parts<S>) -> anyhow::Result<StateMachine>
         #[cfg(not(test))]
         false => unreachable!("guards are only ever off in tests"),
     };
-    // Beside the state, on its file system: a checkpoint is made of hard links.
-    let dir: PathBuf = parts.dir.state_dir().with_file_name("snapshots");
-    StateMachine::new(parts.state.clone(), flushed, dir.clone())
-        .with_context(|| format!("{} cannot be emptied", dir.display()))
+    StateMachine::new(parts.state.clone(), flushed, snapshots)
 }
 
 fn checked_config<S>(parts: &Parts<S>) -> anyhow::Result<Config> {
@@ -174,6 +194,7 @@ fn assemble<S: Replica + Clone>(
     context: &Arc<PeerContext>,
     raft: Raft,
     applied: watch::Receiver<Option<crate::storage::LogId>>,
+    snapshots: Snapshots,
 ) -> Client<S> {
     let Parts {
         dir,
@@ -203,6 +224,14 @@ fn assemble<S: Replica + Clone>(
         options: options.clone(),
     };
     faults.supervise("ticking", ticker.run());
+    let keeper = Keeper {
+        raft: raft.clone(),
+        log: log.clone(),
+        state: Arc::new(state.clone()),
+        snapshots: snapshots.clone(),
+        options: options.clone(),
+    };
+    faults.supervise("snapshots", keeper.run());
     faults.supervise(
         "contact",
         status::watch_contact(raft.clone(), contact.clone(), options),
@@ -216,12 +245,14 @@ fn assemble<S: Replica + Clone>(
         recovered,
         contact,
         clocks,
+        snapshots: snapshots.clone(),
         faults: faults.clone(),
     };
     let node = Node {
         server: raft.server_metrics(),
         log,
         state,
+        snapshots,
         batcher,
         barriers,
         former: Former::new(context.clone(), raft.clone(), call),

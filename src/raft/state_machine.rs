@@ -2,9 +2,7 @@
 //! snapshots.
 
 use std::io;
-use std::path::PathBuf;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use futures_util::stream::{Stream, StreamExt};
 use openraft::storage::{ApplyResponder, EntryResponder, RaftSnapshotBuilder, RaftStateMachine};
@@ -13,12 +11,11 @@ use super::Replica;
 use super::convert;
 use super::flush_gate::FlushGate;
 use super::log_store::blocking;
+use super::snapshots::{Snapshots, meta_of};
 use super::types::{
-    RaftEntry, RaftLogId, RaftSnapshot, RaftSnapshotMeta, RaftStoredMembership, SnapshotData,
-    SnapshotDir, Types,
+    RaftEntry, RaftLogId, RaftSnapshot, RaftSnapshotMeta, RaftStoredMembership, SnapshotData, Types,
 };
-use crate::storage::state::Applied;
-use crate::storage::{LogEntry, LogId, watch};
+use crate::storage::{LogEntry, LogId, snapshot, watch};
 
 /// Bytes of entries applied, and written to the state, at once.
 const CHUNK_BYTES_MAX: usize = 16 << 20;
@@ -30,15 +27,15 @@ const CHUNK_ENTRIES_MAX: usize = 4096;
 pub(crate) struct StateMachine {
     state: Arc<dyn Replica>,
     flushed: FlushGate,
-    snapshots: Arc<Snapshots>,
+    snapshots: Snapshots,
     applied: watch::Sender<Option<LogId>>,
 }
 
-/// Where snapshots are kept, and the current one.
-struct Snapshots {
-    dir: PathBuf,
-    next: AtomicU64,
-    current: Mutex<Option<RaftSnapshot>>,
+/// What openraft asks for a snapshot.
+pub(crate) struct Builder {
+    machine: StateMachine,
+    /// Made already, by whoever told openraft to ask.
+    made: Option<RaftSnapshot>,
 }
 
 /// Entries to apply at once, with who waits for them.
@@ -50,34 +47,19 @@ struct Chunk {
 }
 
 impl StateMachine {
-    /// The machine on `state`, which applies nothing that `flushed` does not cover. Snapshots are kept in `dir`; those a
-    /// former process left there are removed.
-    ///
-    /// # Errors
-    /// If `dir` cannot be emptied.
+    /// The machine on `state`, which applies nothing that `flushed` does not cover and keeps its snapshots in `snapshots`.
     pub(crate) fn new(
         state: impl Replica,
         flushed: FlushGate,
-        dir: PathBuf,
-    ) -> io::Result<StateMachine> {
-        match std::fs::remove_dir_all(&dir) {
-            Ok(()) => {}
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => return Err(error),
-        }
-        std::fs::create_dir_all(&dir)?;
+        snapshots: Snapshots,
+    ) -> StateMachine {
         let applied = watch::Sender::new(state.applied().log_id);
-        let snapshots = Arc::new(Snapshots {
-            dir,
-            next: AtomicU64::new(0),
-            current: Mutex::new(None),
-        });
-        Ok(StateMachine {
+        StateMachine {
             state: Arc::new(state),
             flushed,
             snapshots,
             applied,
-        })
+        }
     }
 
     /// The last entry applied, as it changes: by then a view shows it.
@@ -119,40 +101,21 @@ impl Chunk {
     }
 }
 
-impl Snapshots {
-    fn current(&self) -> std::sync::MutexGuard<'_, Option<RaftSnapshot>> {
-        self.current.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// A path that was never used in this process.
-    fn new_path(&self) -> PathBuf {
-        let number = self.next.fetch_add(1, Ordering::Relaxed);
-        self.dir.join(format!("{number:010}"))
-    }
-}
-
-impl RaftSnapshotBuilder<Types> for StateMachine {
+impl RaftSnapshotBuilder<Types> for Builder {
     type SnapshotData = SnapshotData;
 
     async fn build_snapshot(&mut self) -> io::Result<RaftSnapshot> {
-        let machine = self.clone();
-        blocking(move || {
-            let path = machine.snapshots.new_path();
-            let held = machine.state.checkpoint(&path).map_err(io::Error::other)?;
-            let snapshot = RaftSnapshot {
-                meta: meta_of(&held.applied)?,
-                snapshot: Arc::new(SnapshotDir { path }),
-            };
-            *machine.snapshots.current() = Some(snapshot.clone());
-            Ok(snapshot)
-        })
-        .await
+        if let Some(made) = self.made.take() {
+            return Ok(made);
+        }
+        let (snapshots, state) = (self.machine.snapshots.clone(), self.machine.state.clone());
+        blocking(move || snapshots.make(&*state)).await
     }
 }
 
 impl RaftStateMachine<Types> for StateMachine {
     type SnapshotData = SnapshotData;
-    type SnapshotBuilder = StateMachine;
+    type SnapshotBuilder = Builder;
 
     async fn applied_state(&mut self) -> io::Result<(Option<RaftLogId>, RaftStoredMembership)> {
         let meta = meta_of(&self.state.applied())?;
@@ -177,8 +140,20 @@ impl RaftStateMachine<Types> for StateMachine {
         self.apply_chunk(chunk).await
     }
 
-    async fn get_snapshot_builder(&mut self) -> StateMachine {
-        self.clone()
+    /// Without `force` openraft is told of the snapshot that was made last ([`super::keeper`]): a failure to make one is
+    /// no reason to stop, as it would be here.
+    async fn try_create_snapshot_builder(&mut self, force: bool) -> Option<Builder> {
+        let made = self.snapshots.current().filter(|_| !force);
+        if made.is_none() && !force {
+            return None;
+        }
+        let machine = self.clone();
+        Some(Builder { machine, made })
+    }
+
+    async fn get_snapshot_builder(&mut self) -> Builder {
+        let (machine, made) = (self.clone(), None);
+        Builder { machine, made }
     }
 
     async fn install_snapshot(
@@ -186,21 +161,31 @@ impl RaftStateMachine<Types> for StateMachine {
         meta: &RaftSnapshotMeta,
         snapshot: SnapshotData,
     ) -> io::Result<()> {
-        let (state, from) = (self.state.clone(), snapshot.clone());
-        let held = blocking(move || state.install(&from.path).map_err(io::Error::other)).await?;
-        let held = meta_of(&held.applied)?;
+        let held = meta_of(&snapshot.manifest.applied)?;
         if held.last_log_id != meta.last_log_id {
             return Err(io::Error::other(format!(
                 "the snapshot was said to end at {:?} and ends at {:?}",
                 meta.last_log_id, held.last_log_id
             )));
         }
+        // What the log has instead of entries of the snapshot was cut off. A crash must not bring it back beside a state that is
+        // past it: the node would not start again.
+        self.flushed.settle().await?;
+        let (state, from) = (self.state.clone(), snapshot.clone());
+        blocking(move || {
+            if !from.verified {
+                snapshot::verify(&from.path, &from.manifest)?;
+            }
+            let dir = snapshot::state_dir(&from.path);
+            state.install(&dir).map_err(io::Error::other)
+        })
+        .await?;
         let last = held.last_log_id.as_ref().map(convert::log_id);
         if let Some(last) = last {
             self.flushed.raise(last);
         }
         self.applied.send_replace(last);
-        *self.snapshots.current() = Some(RaftSnapshot {
+        self.snapshots.installed(RaftSnapshot {
             meta: held,
             snapshot,
         });
@@ -208,19 +193,6 @@ impl RaftStateMachine<Types> for StateMachine {
     }
 
     async fn get_current_snapshot(&mut self) -> io::Result<Option<RaftSnapshot>> {
-        Ok(self.snapshots.current().clone())
+        Ok(self.snapshots.current())
     }
-}
-
-/// What a state that is `applied` holds, in openraft's terms.
-fn meta_of(applied: &Applied) -> io::Result<RaftSnapshotMeta> {
-    let last_membership = match &applied.membership {
-        Some(bytes) => convert::decode_membership(bytes)
-            .map_err(|what| io::Error::new(io::ErrorKind::InvalidData, what))?,
-        None => RaftStoredMembership::default(),
-    };
-    Ok(RaftSnapshotMeta {
-        last_log_id: applied.log_id.map(convert::raft_log_id),
-        last_membership,
-    })
 }

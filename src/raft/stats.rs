@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
-use super::{Permit, ReadError, ReadLevel, WriteError, Written};
+use super::{Permit, Progress, ReadError, ReadLevel, SnapshotCounters, WriteError, Written};
 use crate::storage::histogram::Counted;
 use crate::storage::state;
 
@@ -89,6 +89,25 @@ fn named(names: &[&'static str], counters: &[AtomicU64]) -> Vec<(&'static str, u
     names.iter().copied().zip(counts).collect()
 }
 
+/// Snapshots of a node, and their transfers.
+#[derive(Clone, Debug)]
+pub struct SnapshotStats {
+    /// What was counted since the start.
+    pub counters: SnapshotCounters,
+    /// Last index in the current one.
+    pub index: Option<u64>,
+    /// Bytes of its files, most of which it shares with the state.
+    pub bytes: u64,
+    /// Transfers to other nodes.
+    pub sending: Vec<Progress>,
+    /// The transfer that comes in.
+    pub receiving: Option<Progress>,
+    /// Bytes of files sent since the start.
+    pub sent_bytes: u64,
+    /// Bytes of files received since the start.
+    pub received_bytes: u64,
+}
+
 fn place(level: ReadLevel) -> usize {
     match level {
         ReadLevel::Leader => 0,
@@ -126,4 +145,6 @@ pub struct Stats {
     pub state_bytes: u64,
     /// Answers held under idempotency keys.
     pub answers_held: u64,
+    /// Snapshots and their transfers.
+    pub snapshots: SnapshotStats,
 }

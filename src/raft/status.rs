@@ -7,6 +7,7 @@ use openraft::async_runtime::WatchReceiver;
 use openraft::{Instant as _, RaftMetrics, ServerState};
 
 use super::clocks::Clocks;
+use super::snapshots::Snapshots;
 use super::types::{Raft, Types};
 use super::watchdog::Faults;
 use super::{Member, MemberStatus, Options, Replica, Role, Standing, Status};
@@ -27,6 +28,7 @@ pub(super) struct StatusSource {
     pub(super) recovered: watch::Receiver<bool>,
     pub(super) contact: LastContact,
     pub(super) clocks: Clocks,
+    pub(super) snapshots: Snapshots,
     pub(super) faults: Faults,
 }
 
@@ -97,6 +99,7 @@ impl StatusSource {
             recovered: *self.recovered.borrow(),
             members: members(&metrics),
             clock_disputes: self.clocks.disputes(),
+            receiving: self.snapshots.transfers().receiving(),
             fault: self.faults.get(),
         }
     }

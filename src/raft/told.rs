@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::Progress;
 use crate::machine::Reply;
 use crate::storage::LogId;
 
@@ -171,6 +172,8 @@ pub struct Status {
     /// Entries that this node, leading, stamped with no time since its start, because its clock and those of most voters differ:
     /// while this grows, log time stands still and nothing expires.
     pub clock_disputes: u64,
+    /// The snapshot that this node is getting from a leader, if it is.
+    pub receiving: Option<Progress>,
     /// Set when the node cannot go on.
     pub fault: Option<String>,
 }

@@ -2,12 +2,12 @@
 //! change of openraft is a change of this folder.
 
 use std::fmt;
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use bytes::Bytes;
 
 use super::Member;
+use super::snapshots::SnapshotDir;
 use crate::machine::Reply;
 
 /// The bytes of one log entry with commands ([`crate::machine::entry`]): cloning is cheap, encoding happened once.
@@ -54,7 +54,7 @@ openraft::declare_raft_types!(
 
 /// The core, with this crate's state machine.
 pub(crate) type Raft = openraft::Raft<Types, super::state_machine::StateMachine>;
-/// A snapshot: a directory that is deleted when the last handle is gone.
+/// A snapshot: a directory, which is kept for as long as it is the current one or somebody has a handle to it.
 pub(crate) type SnapshotData = Arc<SnapshotDir>;
 /// A log id as openraft has it.
 pub(crate) type RaftLogId = openraft::type_config::alias::LogIdOf<Types>;
@@ -72,17 +72,3 @@ pub(crate) type RaftMembership = openraft::Membership<u64, Member>;
 pub(crate) type RaftSnapshotMeta = openraft::type_config::alias::SnapshotMetaOf<Types>;
 /// A snapshot, as openraft has it.
 pub(crate) type RaftSnapshot = openraft::type_config::alias::SnapshotOf<Types, SnapshotData>;
-
-/// A directory with a snapshot in it; removed when dropped, so a transfer keeps it alive.
-#[derive(Debug)]
-pub(crate) struct SnapshotDir {
-    /// Where it is.
-    pub(crate) path: PathBuf,
-}
-
-impl Drop for SnapshotDir {
-    fn drop(&mut self) {
-        // Whatever cannot be removed now is removed with the other left-overs at the next start.
-        let _ = std::fs::remove_dir_all(&self.path);
-    }
-}

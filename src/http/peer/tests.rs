@@ -45,6 +45,9 @@ hold! {
     behind_the_vote_gate_only_appends_pass
     a_peer_that_is_away_is_unreachable_and_found_again
     a_node_says_who_it_is_and_joins_a_cluster_once
+    a_snapshot_of_who_is_not_meant_is_refused_with_the_reason
+    a_snapshot_of_a_leader_that_was_replaced_is_answered_with_the_vote_of_now
+    heartbeats_pass_a_snapshot_that_is_stuck_and_its_end_can_be_asked_for
 }
 
 /// The status line and the body of the answer to `head` and `body`.

@@ -12,6 +12,8 @@ pub(crate) enum Lane {
     Stream,
     /// Calls with one answer each.
     Unary,
+    /// A snapshot.
+    Snapshot,
 }
 
 impl Lane {
@@ -20,6 +22,7 @@ impl Lane {
         match self {
             Lane::Stream => "stream",
             Lane::Unary => "call",
+            Lane::Snapshot => "snapshot",
         }
     }
 }

@@ -17,11 +17,12 @@ use openraft::raft::{
 
 use super::Shared;
 use super::connect::{Connect, Lane};
-use super::stream::{Session, StreamLink};
+use super::stream::{self, Session, StreamLink};
 use super::unary::{CallError, Unary};
 use crate::raft::Member;
 use crate::raft::convert;
-use crate::raft::peer::Call;
+use crate::raft::peer::{Call, SNAPSHOT_PATH, SNAPSHOT_PROTOCOL};
+use crate::raft::snapshots::SnapshotDir;
 use crate::raft::types::{RaftSnapshot, RaftVote, SnapshotData, Types};
 use crate::raft::wire::answer::Answer;
 use crate::raft::wire::{Header, Segments, rare, translate};
@@ -32,7 +33,7 @@ pub(super) type BoxFuture<'s, T> = futures_util::future::BoxFuture<'s, T>;
 pub(super) type BoxStream<'s, T> = futures_util::stream::BoxStream<'s, T>;
 pub(super) type RpcError = RPCError<Types>;
 
-/// First pause after a peer was found unreachable; doubled up to half the heartbeat interval.
+/// First pause after a peer was found unreachable; doubled up to half the heartbeat interval, or ten for a snapshot.
 const BACKOFF_FIRST: Duration = Duration::from_millis(10);
 
 /// A link to one peer. Connects when used.
@@ -112,6 +113,26 @@ impl<C: Connect> Link<C> {
         Ok(answered.answer)
     }
 
+    /// Sends a snapshot on a connection of its own. Gives the peer's vote once that has installed it.
+    async fn send_snapshot(
+        &self,
+        vote: Vote,
+        snapshot: &SnapshotDir,
+        option: &RPCOption,
+    ) -> Result<Vote, CallError> {
+        let header = self.shared.header(Call::Snapshot, self.target, vote);
+        let header = header.map_err(CallError::Connect)?;
+        let (connect, addr) = (&self.shared.connect, &self.addr);
+        let (path, protocol) = (SNAPSHOT_PATH, SNAPSHOT_PROTOCOL);
+        let opening = stream::upgraded(connect, addr, Lane::Snapshot, path, protocol);
+        let halves = match tokio::time::timeout(option.soft_ttl(), opening).await {
+            Ok(opened) => opened?,
+            Err(_) => return Err(CallError::Connect(format!("{addr}: no answer in time"))),
+        };
+        let options = &self.shared.snapshots;
+        super::snapshot::send(halves, header, snapshot, options).await
+    }
+
     /// One line in the log when a problem begins, one when it is over.
     pub(super) fn heed(&self, lane: Lane, error: Option<&CallError>) {
         let (noise, peer) = (&self.shared.noise, self.target);
@@ -140,6 +161,7 @@ impl<C: Connect> Link<C> {
                 action: match call {
                     Call::Vote | Call::PreVote => RPCTypes::Vote,
                     Call::Transfer => RPCTypes::TransferLeader,
+                    Call::Snapshot => RPCTypes::InstallSnapshot,
                     Call::Hello | Call::Adopt | Call::Append => RPCTypes::AppendEntries,
                 },
                 id: self.shared.dir.identity().node_id,
@@ -218,7 +240,7 @@ impl<C: Connect> RaftNetworkV2<Types> for Link<C> {
     {
         match self.lane {
             // A heartbeat: one request without entries. Its connection is its own, and a stream would gain nothing.
-            Lane::Unary => stream_append_sequential(self, input, option),
+            Lane::Unary | Lane::Snapshot => stream_append_sequential(self, input, option),
             Lane::Stream => Box::pin(async move {
                 let session = Session::new(self, input, option.soft_ttl());
                 Ok(session.into_answers().boxed())
@@ -244,15 +266,22 @@ impl<C: Connect> RaftNetworkV2<Types> for Link<C> {
 
     async fn full_snapshot(
         &mut self,
-        _vote: RaftVote,
-        _snapshot: RaftSnapshot,
-        _cancel: impl Future<Output = ReplicationClosed> + OptionalSend + 'static,
-        _option: RPCOption,
+        vote: RaftVote,
+        snapshot: RaftSnapshot,
+        cancel: impl Future<Output = ReplicationClosed> + OptionalSend + 'static,
+        option: RPCOption,
     ) -> Result<SnapshotResponse<Types>, StreamingError<Types>> {
-        let reason = "snapshots are not sent yet";
-        Err(StreamingError::Unreachable(Unreachable::from_string(
-            reason,
-        )))
+        let sent = tokio::select! {
+            biased;
+            sent = self.send_snapshot(convert::vote(&vote), &snapshot.snapshot, &option) => sent,
+            closed = cancel => return Err(StreamingError::Closed(closed)),
+        };
+        self.heed(Lane::Snapshot, sent.as_ref().err());
+        match sent {
+            Ok(vote) => Ok(SnapshotResponse::new(convert::raft_vote(vote))),
+            // Whatever went wrong, the next attempt comes after a pause.
+            Err(error) => Err(StreamingError::Unreachable(Unreachable::from_string(error))),
+        }
     }
 
     async fn transfer_leader(
@@ -268,7 +297,12 @@ impl<C: Connect> RaftNetworkV2<Types> for Link<C> {
     }
 
     fn backoff(&self) -> Option<Backoff> {
-        let longest = (self.shared.heartbeat / 2).max(BACKOFF_FIRST);
+        let longest = match self.lane {
+            Lane::Stream | Lane::Unary => self.shared.heartbeat / 2,
+            // A peer that is away, or refuses what it gets, must not be offered all of it ten times a second.
+            Lane::Snapshot => self.shared.heartbeat * 10,
+        };
+        let longest = longest.max(BACKOFF_FIRST);
         let pauses = std::iter::successors(Some(BACKOFF_FIRST), move |pause| {
             Some((*pause * 2).min(longest))
         });

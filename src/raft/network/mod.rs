@@ -1,8 +1,8 @@
 //! What this node asks of its peers: openraft's network, over our own protocol.
 //!
-//! Per peer and purpose openraft gets a [`Link`]: replication has one append stream (`stream`), everything else (heartbeats,
-//! votes, transfers) a keep-alive connection of its own per link (`unary`), so that a heartbeat never waits behind four
-//! megabytes of entries. A link connects when it is used and again when the connection is lost.
+//! Per peer and purpose openraft gets a [`Link`]: replication has one append stream (`stream`), a snapshot a connection for
+//! itself (`snapshot`), everything else (heartbeats, votes, transfers) a keep-alive connection of its own per link (`unary`), so
+//! that a heartbeat never waits behind four megabytes of entries. A link connects when it is used and again when the connection is lost.
 //!
 //! Errors: whatever says that the peer is not to be had right now (no connection, no answer while a stream is expected to
 //! move, a refusal) is `Unreachable`, on which openraft backs off; an established connection that breaks is `Network`,
@@ -10,6 +10,7 @@
 
 mod connect;
 mod link;
+mod snapshot;
 mod stream;
 mod unary;
 mod window;
@@ -27,6 +28,8 @@ use openraft::RaftNetworkFactory;
 
 pub(crate) use connect::{Connect, Lane, Tcp};
 pub(crate) use link::Link;
+#[cfg(test)]
+pub(crate) use snapshot::send as send_snapshot;
 pub(crate) use unary::CallError;
 
 use super::clocks::Clocks;
@@ -34,7 +37,7 @@ use super::noise::Noise;
 use super::peer::Call;
 use super::types::Types;
 use super::wire::{self, Header};
-use super::{Member, Options};
+use super::{Member, Options, SnapshotOptions};
 use crate::storage::Vote;
 use crate::storage::identity::DataDir;
 
@@ -51,6 +54,7 @@ pub(crate) struct Network<C = Tcp> {
 struct Shared<C> {
     dir: Arc<DataDir>,
     heartbeat: Duration,
+    snapshots: SnapshotOptions,
     connect: C,
     noise: Noise,
     /// Told what the clocks of those who answer showed.
@@ -76,6 +80,7 @@ impl<C: Connect> Network<C> {
             shared: Arc::new(Shared {
                 dir,
                 heartbeat: options.heartbeat,
+                snapshots: options.snapshots,
                 connect,
                 noise: Noise::default(),
                 clocks,
@@ -97,6 +102,10 @@ impl<C: Connect> RaftNetworkFactory<Types> for Network<C> {
 
     async fn new_heartbeat_client(&mut self, target: u64, member: &Member) -> Link<C> {
         self.link(target, member, Lane::Unary)
+    }
+
+    async fn new_snapshot_client(&mut self, target: u64, member: &Member) -> Link<C> {
+        self.link(target, member, Lane::Snapshot)
     }
 }
 

@@ -3,6 +3,7 @@
 mod calls;
 mod refusals;
 mod replication;
+mod snapshots;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -30,6 +31,7 @@ use crate::storage::{LogId, Vote};
 pub(crate) use calls::*;
 pub(crate) use refusals::*;
 pub(crate) use replication::*;
+pub(crate) use snapshots::*;
 
 /// Serves peers on a listener, in a task of its own.
 pub(crate) type Serve = fn(TcpListener, Peer);

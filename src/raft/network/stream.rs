@@ -23,6 +23,7 @@ use tokio_util::codec::{FramedRead, LengthDelimitedCodec};
 
 use super::connect::{Connect, Lane};
 use super::link::{BoxFuture, Link, RpcError, unreachable};
+use super::snapshot::Halves;
 use super::unary::{CallError, Connection, read_body, refusal};
 use super::window::{InFlight, Window};
 use crate::raft::peer::{Call, STREAM_PATH, STREAM_PROTOCOL};
@@ -211,35 +212,54 @@ impl<Io: AsyncRead + AsyncWrite + Unpin + Send + 'static> StreamLink<Io> {
             .shared
             .header(Call::Append, link.target, Vote::default());
         let header = header.map_err(CallError::Connect)?;
-        let addr = &link.addr;
-        let mut connection = Connection::open(&link.shared.connect, addr, Lane::Stream).await?;
-        let failed = |error: &dyn std::fmt::Display| CallError::Connect(format!("{addr}: {error}"));
-        let request = Request::get(STREAM_PATH)
-            .header(HOST, addr)
-            .header(CONNECTION, "upgrade")
-            .header(UPGRADE, STREAM_PROTOCOL)
-            .body(Full::new(Bytes::new()))
-            .map_err(|e| failed(&e))?;
-        let response = connection
-            .sender
-            .send_request(request)
-            .await
-            .map_err(|e| failed(&e))?;
-        if response.status() != StatusCode::SWITCHING_PROTOCOLS {
-            let status = response.status();
-            return Err(refusal(status, &read_body(response).await?));
-        }
-        let upgraded = hyper::upgrade::on(response).await.map_err(|e| failed(&e))?;
-        let parts = upgraded.downcast::<TokioIo<Io>>();
-        let parts = parts.expect("what was upgraded is what was connected");
-        let (read, write) = tokio::io::split(parts.io.into_inner());
-        let mut frames = FramedRead::new(read, wire::codec());
-        frames.read_buffer_mut().extend_from_slice(&parts.read_buf);
+        let connect = &link.shared.connect;
+        let upgraded = upgraded(
+            connect,
+            &link.addr,
+            Lane::Stream,
+            STREAM_PATH,
+            STREAM_PROTOCOL,
+        );
+        let (frames, write) = upgraded.await?;
         Ok(StreamLink {
             frames,
             out: Outbound { write, header },
         })
     }
+}
+
+/// Connects to `addr` and upgrades at `path` to `protocol`.
+pub(super) async fn upgraded<C: Connect>(
+    connect: &C,
+    addr: &str,
+    lane: Lane,
+    path: &str,
+    protocol: &'static str,
+) -> Result<Halves<C::Io>, CallError> {
+    let mut connection = Connection::open(connect, addr, lane).await?;
+    let failed = |error: &dyn std::fmt::Display| CallError::Connect(format!("{addr}: {error}"));
+    let request = Request::get(path)
+        .header(HOST, addr)
+        .header(CONNECTION, "upgrade")
+        .header(UPGRADE, protocol)
+        .body(Full::new(Bytes::new()))
+        .map_err(|e| failed(&e))?;
+    let response = connection
+        .sender
+        .send_request(request)
+        .await
+        .map_err(|e| failed(&e))?;
+    if response.status() != StatusCode::SWITCHING_PROTOCOLS {
+        let status = response.status();
+        return Err(refusal(status, &read_body(response).await?));
+    }
+    let upgraded = hyper::upgrade::on(response).await.map_err(|e| failed(&e))?;
+    let parts = upgraded.downcast::<TokioIo<C::Io>>();
+    let parts = parts.expect("what was upgraded is what was connected");
+    let (read, write) = tokio::io::split(parts.io.into_inner());
+    let mut frames = FramedRead::new(read, wire::codec());
+    frames.read_buffer_mut().extend_from_slice(&parts.read_buf);
+    Ok((frames, write))
 }
 
 /// Writes `first` and what `input` gives, as far as the window has room, until `input` ends.

@@ -32,6 +32,7 @@ pub(crate) use super::{CallError, Connect, Lane, Link, Network, Tcp, unary_call}
 pub(crate) use crate::raft::Gate;
 use crate::raft::clocks::Clocks;
 use crate::raft::context::PeerContext;
+use crate::raft::snapshots::Snapshots;
 pub(crate) use crate::raft::types::{Commands, Types};
 use crate::raft::types::{
     RaftEntry, RaftLogId, RaftSnapshot, RaftSnapshotMeta, RaftStoredMembership, RaftVote,
@@ -93,6 +94,7 @@ impl Node {
             options: options(),
             raft: OnceLock::new(),
             pristine: pristine(log.clone()),
+            snapshots: Snapshots::open(tmp.path().join("snapshots"), None, None).unwrap(),
         });
         assert!(context.raft.set(raft.clone()).is_ok());
         let peer = Peer::new(context.clone());

@@ -16,7 +16,7 @@ use crate::raft::blocking;
 use crate::raft::context::PeerContext;
 use crate::raft::handshake;
 use crate::raft::noise::Noise;
-use crate::raft::types::Types;
+use crate::raft::types::{SnapshotData, Types};
 use crate::raft::wire::answer::Answer;
 use crate::raft::wire::append::Append;
 use crate::raft::wire::{Cursor, Header, Segments, WireError, rare, translate};
@@ -28,7 +28,7 @@ pub(super) struct Server<SM: RaftStateMachine<Types>> {
     pub(super) noise: Noise,
 }
 
-impl<SM: RaftStateMachine<Types>> Serve for Server<SM> {
+impl<SM: RaftStateMachine<Types, SnapshotData = SnapshotData>> Serve for Server<SM> {
     fn call(&self, call: Call, body: Bytes) -> BoxFuture<'_, Result<Bytes, PeerError>> {
         async move {
             match call {
@@ -37,6 +37,7 @@ impl<SM: RaftStateMachine<Types>> Serve for Server<SM> {
                 Call::Append | Call::Vote | Call::PreVote | Call::Transfer => {
                     self.consensus(call, body).await
                 }
+                Call::Snapshot => Err(PeerError("a snapshot is sent on a stream".to_owned())),
             }
         }
         .boxed()
@@ -44,6 +45,10 @@ impl<SM: RaftStateMachine<Types>> Serve for Server<SM> {
 
     fn stream(&self, io: Box<dyn Duplex>) -> BoxFuture<'_, Result<(), PeerError>> {
         super::stream::serve(self, io).boxed()
+    }
+
+    fn snapshot(&self, io: Box<dyn Duplex>) -> BoxFuture<'_, Result<(), PeerError>> {
+        super::snapshot::serve(self, io).boxed()
     }
 }
 
@@ -137,6 +142,7 @@ impl<SM: RaftStateMachine<Types>> Server<SM> {
             Call::Vote | Call::PreVote => self.vote(header, cursor).await,
             Call::Transfer => self.transfer(header, cursor).await,
             Call::Hello | Call::Adopt => unreachable!("handshakes carry no header"),
+            Call::Snapshot => unreachable!("a snapshot is no call"),
         }
     }
 

@@ -31,11 +31,11 @@ use crate::raft::wire::append::Append;
 use crate::raft::wire::{self, Cursor, Header, Segments, translate};
 
 /// How long a peer may take to send its first frame: it opens a stream only when it has something to send.
-const FIRST_FRAME_WITHIN: Duration = Duration::from_secs(5);
+pub(super) const FIRST_FRAME_WITHIN: Duration = Duration::from_secs(5);
 /// Unanswered bytes taken from a peer before reading pauses, in KiB (32 MiB): twice what a sender of ours has in flight.
 const UNANSWERED_KIB_MAX: u32 = 32 << 10;
 
-type Io = Box<dyn Duplex>;
+pub(super) type Io = Box<dyn Duplex>;
 
 /// What the inbound half hands to the answering half.
 #[derive(Default)]
@@ -86,7 +86,12 @@ pub(super) async fn serve<SM: RaftStateMachine<Types>>(
     let refused = Answer::Refused(refusal.reason.clone());
     put_answer(refused, seq, server.context.clocks.wall_ns(), &mut answers);
     // The stream is over whether the peer still hears why or not.
-    let _ = send(&mut write, &mut answers, server.context.options.heartbeat).await;
+    let _ = send(
+        &mut write,
+        &mut answers,
+        server.context.options.heartbeat * 2,
+    )
+    .await;
     Err(server.refuse(from, "stream", refusal))
 }
 
@@ -169,7 +174,7 @@ async fn answer<SM: RaftStateMachine<Types>>(
             put_answer(answer, seq, server.context.clocks.wall_ns(), &mut out);
             next = answers.next().now_or_never();
         }
-        let sent = send(write, &mut out, heartbeat).await;
+        let sent = send(write, &mut out, heartbeat * 2).await;
         sent.map_err(|error| (last_seq, Refusal::new("write", error)))?;
         if next.is_some() {
             return lock(shared).refused.take().map_or(Ok(()), Err);
@@ -242,7 +247,7 @@ impl<SM: RaftStateMachine<Types>> Inbound<SM> {
     }
 }
 
-fn put_answer(answer: Answer, seq: u64, wall_ns: u64, out: &mut BytesMut) {
+pub(super) fn put_answer(answer: Answer, seq: u64, wall_ns: u64, out: &mut BytesMut) {
     let mut message = Segments::default();
     answer.encode(seq, wall_ns, &mut message);
     let len = u32::try_from(message.len()).expect("answers are small");
@@ -250,17 +255,17 @@ fn put_answer(answer: Answer, seq: u64, wall_ns: u64, out: &mut BytesMut) {
     out.extend_from_slice(&message.into_bytes());
 }
 
-/// Writes and empties `out`; gives up on a peer that does not read for twice the heartbeat.
-async fn send(
+/// Writes and empties `out`; gives up on a peer that does not read for `limit`.
+pub(super) async fn send(
     write: &mut WriteHalf<Io>,
     out: &mut BytesMut,
-    heartbeat: Duration,
+    limit: Duration,
 ) -> Result<(), String> {
     let writing = async {
         write.write_all(out).await?;
         write.flush().await
     };
-    match timeout(heartbeat * 2, writing).await {
+    match timeout(limit, writing).await {
         Ok(Ok(())) => {
             out.clear();
             Ok(())

@@ -96,7 +96,7 @@ impl Cluster {
     pub(super) async fn started(count: u64, options: Options, guards: Guards) -> Cluster {
         let root = tempfile::tempdir().unwrap();
         let mut cluster = Cluster {
-            net: TestNet::new(root.path().join("staging")),
+            net: TestNet::default(),
             options,
             guards,
             nodes: BTreeMap::new(),

@@ -5,8 +5,10 @@ mod disk;
 mod net;
 
 mod forming;
+mod install;
 mod reads;
 mod safety;
+mod snapshots;
 mod storage;
 mod time;
 mod watching;

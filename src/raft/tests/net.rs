@@ -3,7 +3,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Display;
 use std::future::Future;
-use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
@@ -16,23 +15,34 @@ use openraft::raft::{
     TransferLeaderResponse, VoteRequest, VoteResponse,
 };
 
+use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
+use tokio_util::codec::FramedRead;
+
 use crate::raft::context::PeerContext;
 use crate::raft::form::UnaryCall;
-use crate::raft::handshake;
-use crate::raft::types::{Raft, RaftSnapshot, RaftVote, SnapshotData, SnapshotDir, Types};
-use crate::raft::{Call, Member};
+use crate::raft::network::send_snapshot;
+use crate::raft::snapshots::SnapshotDir;
+use crate::raft::types::{Raft, RaftSnapshot, RaftVote, SnapshotData, Types};
+use crate::raft::wire::{self, Header, id_bytes};
+use crate::raft::{Call, Member, Peer, convert, handshake};
+use crate::storage::Vote;
 
 #[derive(Default)]
 struct Wires {
     nodes: BTreeMap<u64, Arc<PeerContext>>,
     cuts: BTreeSet<(u64, u64)>,
+    /// After so many bytes the connection of a snapshot breaks.
+    break_after: Option<usize>,
+    /// The byte at this place of the next snapshot's connection is changed.
+    flip_at: Option<usize>,
+    /// Why snapshots did not arrive.
+    failures: Vec<String>,
 }
 
 /// The network; clones are the same.
 #[derive(Clone, Default)]
 pub(super) struct TestNet {
     wires: Arc<Mutex<Wires>>,
-    staging: PathBuf,
 }
 
 /// How `id` is reached.
@@ -44,13 +54,6 @@ pub(super) fn member(id: u64) -> Member {
 }
 
 impl TestNet {
-    pub(super) fn new(staging: PathBuf) -> TestNet {
-        TestNet {
-            wires: Arc::default(),
-            staging,
-        }
-    }
-
     /// Connects a node that started.
     pub(super) fn join(&self, id: u64, context: Arc<PeerContext>) {
         self.wires.lock().unwrap().nodes.insert(id, context);
@@ -64,6 +67,34 @@ impl TestNet {
     /// Nothing passes between `a` and `b` any more, in either direction.
     pub(super) fn cut(&self, a: u64, b: u64) {
         self.wires.lock().unwrap().cuts.extend([(a, b), (b, a)]);
+    }
+
+    /// The connection of a snapshot breaks after so many bytes from now on, if any are given.
+    pub(super) fn break_after(&self, bytes: Option<usize>) {
+        self.wires.lock().unwrap().break_after = bytes;
+    }
+
+    /// Changes one byte on the way of the next snapshot.
+    pub(super) fn flip_at(&self, place: usize) {
+        self.wires.lock().unwrap().flip_at = Some(place);
+    }
+
+    /// Why snapshots did not arrive so far.
+    pub(super) fn failures(&self) -> Vec<String> {
+        self.wires.lock().unwrap().failures.clone()
+    }
+
+    /// Whether `bytes`, after `before` others, get through.
+    fn carry(&self, (from, to): (u64, u64), before: usize, bytes: &mut [u8]) -> bool {
+        let mut wires = self.wires.lock().unwrap();
+        let end = before + bytes.len();
+        if wires.cuts.contains(&(from, to)) || wires.break_after.is_some_and(|after| end > after) {
+            return false;
+        }
+        if let Some(place) = wires.flip_at.take_if(|place| (before..end).contains(place)) {
+            bytes[place - before] ^= 1;
+        }
+        true
     }
 
     /// Everything passes again.
@@ -173,6 +204,59 @@ impl Connection {
     }
 }
 
+impl Connection {
+    async fn send_snapshot(&self, vote: Vote, snapshot: &SnapshotDir) -> Result<Vote, String> {
+        let there = self.net.reach(self.from, self.to)?;
+        let here = self.net.reach(self.to, self.from)?;
+        let me = here.dir.identity();
+        let header = Header {
+            call: Call::Snapshot,
+            cluster: id_bytes(&me.cluster_id.unwrap()).unwrap(),
+            from: self.from,
+            from_uuid: id_bytes(&me.node_uuid).unwrap(),
+            to: self.to,
+            vote,
+            seq: 0,
+        };
+        let (near, left) = tokio::io::duplex(PIPE);
+        let (right, far) = tokio::io::duplex(PIPE);
+        tokio::spawn(async move { Peer::new(there).snapshot(far).await });
+        tokio::spawn(pump(self.net.clone(), (self.from, self.to), left, right));
+        let (read, write) = tokio::io::split(near);
+        let halves = (FramedRead::new(read, wire::codec()), write);
+        let options = &here.options.snapshots;
+        let sent = send_snapshot(halves, header, snapshot, options);
+        sent.await.map_err(|error| error.to_string())
+    }
+}
+
+/// Bytes that a wire holds.
+const PIPE: usize = 64 << 10;
+
+/// Carries bytes both ways until the wire is cut.
+async fn pump(net: TestNet, ends: (u64, u64), left: DuplexStream, right: DuplexStream) {
+    let (mut from_left, mut to_left) = tokio::io::split(left);
+    let (mut from_right, mut to_right) = tokio::io::split(right);
+    let out = async {
+        let mut buffer = vec![0; PIPE];
+        let mut carried = 0;
+        loop {
+            let len = from_left.read(&mut buffer).await?;
+            let bytes = &mut buffer[..len];
+            if len == 0 || !net.carry(ends, carried, bytes) {
+                return Ok::<(), std::io::Error>(());
+            }
+            to_right.write_all(bytes).await?;
+            carried += len;
+        }
+    };
+    let back = tokio::io::copy(&mut from_right, &mut to_left);
+    tokio::select! {
+        _ = out => {}
+        _ = back => {}
+    }
+}
+
 impl RaftNetworkV2<Types> for Connection {
     type SnapshotData = SnapshotData;
 
@@ -207,31 +291,23 @@ impl RaftNetworkV2<Types> for Connection {
         self.back(sent, answer)
     }
 
+    /// By the real protocol, over a wire that can be cut and changes bytes.
     async fn full_snapshot(
         &mut self,
         vote: RaftVote,
         snapshot: RaftSnapshot,
-        _: impl Future<Output = ReplicationClosed> + Send + 'static,
+        cancel: impl Future<Output = ReplicationClosed> + Send + 'static,
         _: RPCOption,
     ) -> Result<SnapshotResponse<Types>, StreamingError<Types>> {
-        let fail = |why: String| StreamingError::Unreachable(Unreachable::from_string(why));
-        let (raft, _) = self.there().map_err(|error| fail(error.to_string()))?;
-        let path = self
-            .net
-            .staging
-            .join(format!("{}-{}", self.to, snapshot.meta));
-        let _ = std::fs::remove_dir_all(&path);
-        std::fs::create_dir_all(&path).unwrap();
-        for file in std::fs::read_dir(&snapshot.snapshot.path).unwrap() {
-            let file = file.unwrap();
-            std::fs::copy(file.path(), path.join(file.file_name())).unwrap();
-        }
-        let copy = RaftSnapshot {
-            meta: snapshot.meta,
-            snapshot: Arc::new(SnapshotDir { path }),
+        let sent = tokio::select! {
+            sent = self.send_snapshot(convert::vote(&vote), &snapshot.snapshot) => sent,
+            closed = cancel => return Err(StreamingError::Closed(closed)),
         };
-        let answer = raft.install_full_snapshot(vote, copy).await;
-        answer.map_err(|fatal| fail(fatal.to_string()))
+        sent.map(|vote| SnapshotResponse::new(convert::raft_vote(vote)))
+            .map_err(|why| {
+                self.net.wires.lock().unwrap().failures.push(why.clone());
+                StreamingError::Unreachable(Unreachable::from_string(why))
+            })
     }
 
     async fn transfer_leader(

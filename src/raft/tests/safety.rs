@@ -240,8 +240,9 @@ async fn a_node_that_needs_purged_entries_gets_a_snapshot() {
     }
     let raft = cluster.nodes[&1].raft();
     let applied = cluster.nodes[&1].state().applied().log_id.unwrap();
-    raft.trigger().snapshot().await.unwrap();
-    let log = &cluster.client(1).node.log;
+    let node = cluster.client(1).node.clone();
+    node.snapshots.make(&node.state).unwrap();
+    let log = &node.log;
     eventually("the log is purged", || {
         // Purging waits for the snapshot and for streams to the other nodes.
         let _ = futures_util::FutureExt::now_or_never(raft.trigger().purge_log(applied.index));

@@ -10,9 +10,7 @@ use std::time::Duration;
 use futures_util::stream;
 use openraft::async_runtime::WatchReceiver;
 use openraft::entry::RaftEntry as _;
-use openraft::storage::{
-    IOFlushed, LogState, RaftLogStorage, RaftLogStorageExt, RaftSnapshotBuilder, RaftStateMachine,
-};
+use openraft::storage::{IOFlushed, LogState, RaftLogStorage, RaftLogStorageExt, RaftStateMachine};
 use openraft::testing::log::{StoreBuilder, Suite};
 use openraft::{OptionalSend, RaftLogReader, StorageError, StorageHelper};
 
@@ -22,6 +20,7 @@ use super::net::{self, TestNet};
 use crate::machine::{Command, Expect, entry};
 use crate::raft::flush_gate::FlushGate;
 use crate::raft::log_store::LogStore;
+use crate::raft::snapshots::Snapshots;
 use crate::raft::state_machine::StateMachine;
 use crate::raft::types::{Commands, Raft, RaftEntry, RaftLogId, RaftVote, Types};
 use crate::raft::{config, convert};
@@ -29,7 +28,7 @@ use crate::storage::LogId;
 use crate::storage::log::Log;
 use crate::storage::state::State;
 
-const UUID: &str = "00000000-0000-4000-8000-000000000001";
+pub(super) const UUID: &str = "00000000-0000-4000-8000-000000000001";
 
 struct Builder;
 
@@ -46,8 +45,10 @@ impl StoreBuilder<Types, LogStore, StateMachine, tempfile::TempDir> for Builder 
     }
 }
 
-fn machine(state: State, gate: FlushGate, root: &Path) -> StateMachine {
-    StateMachine::new(state, gate, root.join("snapshots")).unwrap()
+pub(super) fn machine(state: State, gate: FlushGate, root: &Path) -> StateMachine {
+    let applied = state.applied().log_id;
+    let snapshots = Snapshots::open(root.join("snapshots"), None, applied).unwrap();
+    StateMachine::new(state, gate, snapshots)
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -55,7 +56,7 @@ async fn the_stores_keep_openrafts_contracts() {
     Suite::test_all(Builder).await.unwrap();
 }
 
-fn id(term: u64, index: u64) -> LogId {
+pub(super) fn id(term: u64, index: u64) -> LogId {
     LogId {
         term,
         node: 1,
@@ -63,7 +64,7 @@ fn id(term: u64, index: u64) -> LogId {
     }
 }
 
-fn blank(term: u64, index: u64) -> RaftEntry {
+pub(super) fn blank(term: u64, index: u64) -> RaftEntry {
     RaftEntry::new_blank(convert::raft_log_id(id(term, index)))
 }
 
@@ -141,11 +142,11 @@ async fn apply_before_the_log_is_flushed(with_gate: bool) -> (Option<LogId>, Res
     )
 }
 
-fn machine_on(log: &Log, state: State, root: &Path) -> StateMachine {
+pub(super) fn machine_on(log: &Log, state: State, root: &Path) -> StateMachine {
     machine(state, FlushGate::of(log), root)
 }
 
-async fn reopen(dir: &Path) -> State {
+pub(super) async fn reopen(dir: &Path) -> State {
     super::cluster::until("the state is free", || {
         State::open(dir, state_options()).ok()
     })
@@ -282,62 +283,6 @@ async fn the_log_is_not_purged_beyond_the_durable_state() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_snapshot_is_installed_only_if_it_is_what_was_said_and_counts_as_applied_and_flushed() {
-    let root = tempfile::tempdir().unwrap();
-    let state = State::open(&root.path().join("sender"), state_options()).unwrap();
-    let mut sender = machine(state, FlushGate::off(), &root.path().join("a"));
-    let committed = (0..5).map(|index| Ok((blank(1, index), None)));
-    sender.apply(stream::iter(committed)).await.unwrap();
-    let built = sender.build_snapshot().await.unwrap();
-    let log = Log::start(SlowDisk::default(), UUID, log_options()).unwrap();
-    let state = State::open(&root.path().join("state"), state_options()).unwrap();
-    let gate = FlushGate::of(&log);
-    let mut receiver = machine(state, gate.clone(), &root.path().join("b"));
-    let applied = receiver.watch_applied();
-
-    let mut said = built.meta.clone();
-    said.last_log_id = Some(convert::raft_log_id(id(1, 5)));
-    let refused = receiver.install_snapshot(&said, built.snapshot.clone());
-    let refused = refused.await.unwrap_err().to_string();
-    assert!(refused.contains("was said to end at"), "{refused}");
-    assert!(receiver.get_current_snapshot().await.unwrap().is_none());
-
-    let installed = receiver.install_snapshot(&built.meta, built.snapshot);
-    installed.await.unwrap();
-    assert_eq!(*applied.borrow(), Some(id(1, 4)), "readers wait for it");
-    assert!(gate.covers(id(1, 4)) && !gate.covers(id(1, 5)));
-    let current = receiver.get_current_snapshot().await.unwrap();
-    assert_eq!(current.unwrap().meta, built.meta);
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_snapshot_says_what_it_holds_though_entries_are_applied_meanwhile() {
-    let root = tempfile::tempdir().unwrap();
-    let state = State::open(&root.path().join("state"), state_options()).unwrap();
-    let mut machine = machine(state, FlushGate::off(), root.path());
-    let applying = tokio::spawn({
-        let mut machine = machine.clone();
-        async move {
-            for index in 0.. {
-                let one = stream::iter([Ok((blank(1, index), None))]);
-                machine.apply(one).await.unwrap();
-            }
-        }
-    });
-    let mut last = None;
-    for _ in 0..20 {
-        let built = machine.build_snapshot().await.unwrap();
-        let held = State::inspect_checkpoint(&built.snapshot.path).unwrap();
-        let held = held.applied.log_id.map(convert::raft_log_id);
-        assert_eq!(built.meta.last_log_id, held);
-        assert!(held >= last);
-        last = held;
-    }
-    assert!(last.is_some(), "nothing was applied meanwhile");
-    applying.abort();
-}
-
-#[tokio::test(flavor = "multi_thread")]
 async fn a_read_for_a_peer_is_bounded_by_bytes_and_never_empty() {
     let log = Log::start(SlowDisk::default(), UUID, log_options()).unwrap();
     let mut store = LogStore::without_state(log);
@@ -416,7 +361,7 @@ async fn the_newest_completion_covers_older_ones_that_were_dropped() {
     };
     let machine = machine_on(&log, state, root.path());
     let config = Arc::new(config::build(&super::cluster::fast()).unwrap());
-    let network = TestNet::new(root.path().into()).of(1);
+    let network = TestNet::default().of(1);
     let raft = Raft::new(1, config, network, store, machine).await.unwrap();
     // Forming writes two entries; both are needed to go on.
     let members = [(1, net::member(1))];

@@ -11,6 +11,7 @@
 pub(crate) mod answer;
 pub(crate) mod append;
 pub(crate) mod rare;
+pub(crate) mod snapshot;
 pub(crate) mod translate;
 
 mod buffer;
@@ -115,6 +116,7 @@ fn call_code(call: Call) -> u8 {
         Call::Vote => 2,
         Call::PreVote => 3,
         Call::Transfer => 4,
+        Call::Snapshot => 5,
         Call::Hello | Call::Adopt => {
             unreachable!("a handshake is sent before there is a cluster to name in a header")
         }
@@ -127,6 +129,7 @@ fn call_of(code: u8) -> Result<Call, WireError> {
         2 => Ok(Call::Vote),
         3 => Ok(Call::PreVote),
         4 => Ok(Call::Transfer),
+        5 => Ok(Call::Snapshot),
         other => Err(WireError::malformed(format!("unknown call {other}"))),
     }
 }

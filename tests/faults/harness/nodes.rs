@@ -241,6 +241,8 @@ impl Nodes {
             .args(["--heartbeat", &millis(self.pace.heartbeat)])
             .args(["--election-min", &millis(self.pace.election_min)])
             .args(["--election-max", &millis(self.pace.election_max)])
+            // The checkers want every command from the first on, from the log.
+            .args(["--log-keep-bytes", "1TiB"])
             .args(&self.flags)
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)

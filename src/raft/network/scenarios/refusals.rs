@@ -1,5 +1,6 @@
 //! Who is not listened to.
 
+use super::snapshots::{said_to_be, snapshot_error};
 use super::*;
 
 /// An append of `node`, which leads in `term`, of the membership `members` alone, committed.
@@ -112,11 +113,15 @@ pub(crate) async fn one_id_from_two_directories_is_refused_while_the_first_is_co
     let (first, second) = (Stranger::new(1, CLUSTER), Stranger::new(1, CLUSTER));
     let mut link = node.link_from(&first, Lane::Stream, Tcp);
     let live = open_stream(&mut link, append(0, 1, 8)).await;
-    for lane in [Lane::Stream, Lane::Unary] {
+    for lane in [Lane::Stream, Lane::Unary, Lane::Snapshot] {
         let mut link = node.link_from(&second, lane, Tcp);
         let error = match lane {
             Lane::Stream => stream_error(&mut link).await,
             Lane::Unary => call_error(&mut link).await,
+            Lane::Snapshot => {
+                let last = Some(log_id(1, 1, 9));
+                snapshot_error(&mut link, said_to_be(CLUSTER, last)).await
+            }
         };
         assert!(error.contains("another data directory"), "{error}");
     }
