@@ -2,9 +2,9 @@
 //!
 //! Keys are forgotten by log time, and log time is the leader's word. So that one leader whose clock is a year ahead forgets
 //! nothing, its word is held against the others': every answer to a leader carries the wall clock of who gave it, and
-//! a stamp counts only if a majority of the voters, this node's own clock among them, would give it too, within a tolerance.
-//! Otherwise the entry is stamped with nothing and log time advances by a nanosecond, which expires nothing; the operator is
-//! told, once when it begins and then once a minute.
+//! a stamp is one that a majority of the voters would give too, within a tolerance. If this node's own clock is not, the
+//! operator is told, once when it begins and then once a minute, and the stamp is what that majority shows. If there is no
+//! majority for any time the entry is stamped with nothing, and log time advances by a nanosecond, which expires nothing.
 //!
 //! What is known of another clock is an interval: the answer was given after the question was sent and before it was
 //! received, both by the monotonic clock of this node. Answers to votes count too, so that who was elected has heard the
@@ -43,7 +43,7 @@ pub(crate) struct Clocks {
 struct Inner {
     wall: WallClock,
     heard: Mutex<BTreeMap<u64, Heard>>,
-    /// Entries that were stamped with nothing because clocks disagreed.
+    /// Entries that were not stamped with this node's time because clocks disagreed.
     disagreements: AtomicU64,
     complained: Mutex<Option<Instant>>,
 }
@@ -61,7 +61,9 @@ struct Heard {
 pub(super) enum Now {
     /// A majority agrees that it is now so many nanoseconds since 1970.
     Agreed(u64),
-    /// The clocks of a majority are known, and most of them show something else.
+    /// A majority agrees on another time than this node's: at least so many nanoseconds since 1970.
+    Outvoted(u64),
+    /// The clocks of a majority are known, and there is none that a majority agrees with.
     Disputed,
     /// Too few clocks were heard lately.
     Unknown,
@@ -123,31 +125,40 @@ impl Clocks {
     fn now_at(&self, at: Instant, me: u64, configs: &[BTreeSet<u64>], tolerance: Duration) -> Now {
         let wall_ns = self.wall_ns();
         let all = self.heard();
-        let mut now = Now::Agreed(wall_ns);
-        for voters in configs {
-            let majority = voters.len() / 2 + 1;
-            let (mut known, mut agree) = (0, 0);
-            for voter in voters {
-                let heard = all
-                    .get(voter)
-                    .filter(|heard| at.saturating_duration_since(heard.received) < HEARD_WITHIN);
-                let is_me = *voter == me;
-                known += usize::from(is_me || heard.is_some());
-                agree += usize::from(
-                    is_me || heard.is_some_and(|heard| heard.allows(wall_ns, at, tolerance)),
-                );
-            }
-            if known < majority {
-                return Now::Unknown;
-            }
-            if agree < majority {
-                now = Now::Disputed;
-            }
+        let of = |voter: &u64| match *voter == me {
+            true => Some((wall_ns, wall_ns)),
+            false => all.get(voter).and_then(|heard| heard.at(at)),
+        };
+        let agree = |time_ns: u64| {
+            let allows = |(earliest, latest): (u64, u64)| {
+                let tolerance = nanos(tolerance);
+                (earliest.saturating_sub(tolerance)..=latest.saturating_add(tolerance))
+                    .contains(&time_ns)
+            };
+            configs.iter().all(|voters| {
+                let agree = voters.iter().filter_map(of).filter(|known| allows(*known));
+                agree.count() >= majority(voters)
+            })
+        };
+        let known = |voters: &BTreeSet<u64>| voters.iter().filter_map(of).count();
+        if configs
+            .iter()
+            .any(|voters| known(voters) < majority(voters))
+        {
+            return Now::Unknown;
         }
-        now
+        if agree(wall_ns) {
+            return Now::Agreed(wall_ns);
+        }
+        let others = configs.iter().flatten().filter_map(of);
+        let shown = others.map(|(earliest, _)| earliest);
+        match shown.filter(|time_ns| agree(*time_ns)).min() {
+            Some(time_ns) => Now::Outvoted(time_ns),
+            None => Now::Disputed,
+        }
     }
 
-    /// Counts an entry that was stamped with nothing because clocks disagreed, and says so now and then.
+    /// Counts an entry that was not stamped with this node's time because clocks disagreed, and says so now and then.
     pub(super) fn dispute(&self) {
         self.inner.disagreements.fetch_add(1, Ordering::Relaxed);
         let mut complained = lock(&self.inner.complained);
@@ -155,8 +166,8 @@ impl Clocks {
             *complained = Some(now());
             tracing::warn!(
                 wall_ns = self.wall_ns(),
-                "the clock of this node and those of most others differ: log time stands still, and nothing expires, \
-                 until they agree; check the clocks"
+                "the clock of this node and those of most others differ: log time goes by theirs, or stands still, and nothing \
+                 expires, if they differ too; check the clocks"
             );
         }
     }
@@ -166,7 +177,7 @@ impl Clocks {
         *lock(&self.inner.complained) = None;
     }
 
-    /// Entries stamped with nothing because clocks disagreed, since the start.
+    /// Entries not stamped with this node's time because clocks disagreed, since the start.
     pub(super) fn disputes(&self) -> u64 {
         self.inner.disagreements.load(Ordering::Relaxed)
     }
@@ -205,11 +216,17 @@ impl LogClock {
         self.clocks.now(server.id, configs, self.tolerance)
     }
 
-    /// The stamp of an entry: the time, or nothing while it is in doubt; apply then advances log time by a nanosecond.
+    /// The stamp of an entry: the time of a majority, or nothing while it is in doubt; apply then advances log time by a
+    /// nanosecond.
     pub(super) fn stamp_ns(&self) -> u64 {
         match self.now() {
             Now::Agreed(now_ns) => {
                 self.clocks.settle();
+                now_ns
+            }
+            // Were log time to stand still, what is kept for a while from now on would be kept from long ago once it goes on.
+            Now::Outvoted(now_ns) => {
+                self.clocks.dispute();
                 now_ns
             }
             Now::Disputed => {
@@ -222,17 +239,21 @@ impl LogClock {
 }
 
 impl Heard {
-    /// Whether that clock may show `wall_ns` at `at`, give or take `tolerance`.
-    fn allows(&self, wall_ns: u64, at: Instant, tolerance: Duration) -> bool {
-        let earliest = self
-            .wall_ns
-            .saturating_add(nanos(at.saturating_duration_since(self.received)));
-        let latest = self
-            .wall_ns
-            .saturating_add(nanos(at.saturating_duration_since(self.sent)));
-        let tolerance = nanos(tolerance);
-        (earliest.saturating_sub(tolerance)..=latest.saturating_add(tolerance)).contains(&wall_ns)
+    /// What that clock shows at `at`, at least and at most; nothing if it was heard too long ago.
+    fn at(&self, at: Instant) -> Option<(u64, u64)> {
+        if at.saturating_duration_since(self.received) >= HEARD_WITHIN {
+            return None;
+        }
+        let since = |moment: Instant| {
+            let passed = nanos(at.saturating_duration_since(moment));
+            self.wall_ns.saturating_add(passed)
+        };
+        Some((since(self.received), since(self.sent)))
     }
+}
+
+fn majority(voters: &BTreeSet<u64>) -> usize {
+    voters.len() / 2 + 1
 }
 
 fn nanos(duration: Duration) -> u64 {
@@ -310,7 +331,13 @@ mod tests {
         // Our own clock may be the odd one: the others agree with each other, a year behind.
         told.hear(2, 6000, 6000, -900_000);
         told.hear(3, 6000, 6000, -900_000);
-        assert_eq!(told.now(6000, &[&[1, 2, 3]]), Now::Disputed);
+        let theirs = Now::Outvoted(ns(106_000));
+        assert_eq!(told.now(6000, &[&[1, 2, 3]]), theirs);
+        assert_eq!(
+            told.now(6000, &[&[1, 2, 3, 4]]),
+            Now::Disputed,
+            "two of four"
+        );
     }
 
     #[test]
@@ -323,7 +350,11 @@ mod tests {
         assert_eq!(told.now(0, &[&[1, 2, 3]]), agreed);
         assert_eq!(told.now(0, &[&[1, 2, 3], &[1, 4, 5]]), Now::Disputed);
         // A leader that is removed counts the clocks of the others only.
-        assert_eq!(told.now(0, &[&[4, 5]]), Now::Disputed);
+        let year_ns = ns(u64::try_from(YEAR_MS).unwrap());
+        assert_eq!(
+            told.now(0, &[&[4, 5]]),
+            Now::Outvoted(ns(1_000_000) + year_ns)
+        );
         assert_eq!(told.now(0, &[&[2, 3]]), agreed);
     }
 

@@ -40,7 +40,7 @@ impl Ticker {
         if !self.clock.leads() {
             return None;
         }
-        let Now::Agreed(now_ns) = self.clock.now() else {
+        let (Now::Agreed(now_ns) | Now::Outvoted(now_ns)) = self.clock.now() else {
             return None;
         };
         let state = self.state.clone();
