@@ -15,6 +15,7 @@ say "check: scripts"
 shellcheck --external-sources scripts/*.sh .ci/run
 say "check: lints"
 cargo clippy --release --quiet --all-targets --locked -- --deny warnings
+scripts/faults.sh lint
 say "check: documentation"
 RUSTDOCFLAGS="--deny warnings" cargo doc --document-private-items --release --quiet --no-deps --locked
 say "check: layers"

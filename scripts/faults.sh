@@ -12,6 +12,9 @@
 #   scripts/faults.sh replay DIR           a new run with the seed and options of an old one
 #   scripts/faults.sh scenario NAME [--tries N] [--side-by-side CLUSTERS]
 #                                          steps taken on purpose, again and again: is any read stale?
+#   scripts/faults.sh sim [--seeds N] [--seed S] [--scenario NAME] [--twice N] [--count]
+#                                          the cluster in a simulation, where a seed is a run: N seeds on all cores
+#   scripts/faults.sh lint                 lints what is built for the fault tests alone
 #   scripts/faults.sh mutants [NAME...]    builds the program with known bugs, one at a time, and demands that each is found
 #   scripts/faults.sh list                 workloads, faults and scenarios
 #   scripts/faults.sh clean                ends nodes that a harness left behind, removes the data of finished runs
@@ -23,6 +26,8 @@
 #   QUORATE_FAULTS_DIR       where runs are left (default target/faults)
 #   QUORATE_FAULTS_SEED      where the seeds of a soak begin (default: random)
 #   QUORATE_FAULTS_TOGETHER  how many runs of a soak or of CI are made side by side (default 3)
+#   QUORATE_MUTANT           a known bug (src/mutants.rs) to play a simulation with
+#   QUORATE_SIM_TRACE        a file to write every event of a simulation to, when one seed is played
 #   QUORATE_BIN              a built binary to use instead of building one
 set -euo pipefail
 # shellcheck source=scripts/lib.sh
@@ -31,11 +36,24 @@ source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 RUNS=${QUORATE_FAULTS_DIR:-${CARGO_TARGET_DIR:-$ROOT/target}/faults}
 HARNESS=
 
-# Builds the harness, and the binary with it; notes where it is.
+# build_harness [OPTION...]: builds the harness, and the binary with it; notes where it is.
 build_harness() {
   say "faults: building, at once if it is built" >&2
-  HARNESS=$(cd "$ROOT" && cargo test --release --locked --test faults --quiet --no-run --message-format json-render-diagnostics |
+  HARNESS=$(cd "$ROOT" && cargo test --release --locked --test faults --quiet --no-run --message-format json-render-diagnostics "$@" |
     sed --quiet 's/.*"executable":"\([^"]*faults-[^"]*\)".*/\1/p' | tail -1) || die "the harness does not build"
+}
+
+# The simulation, with the known bugs built in if one is named. The binary is not part of it: it is made again as it was.
+sim() {
+  local features=simulation
+  [[ -z ${QUORATE_MUTANT:-} ]] || features=simulation,mutants
+  build_harness --features "$features"
+  (cd "$ROOT" && cargo build --release --locked --quiet)
+  "$HARNESS" sim --root "$RUNS" "$@"
+}
+
+lint() {
+  (cd "$ROOT" && cargo clippy --release --locked --quiet --lib --test faults --features simulation,mutants -- --deny warnings)
 }
 
 run() { "$HARNESS" run --root "$RUNS" "$@"; }
@@ -238,7 +256,7 @@ case $COMMAND in
     build_harness
     "$HARNESS" "$COMMAND" "$@"
     ;;
-  mutants) mutants "$@" ;;
+  mutants | sim | lint) "$COMMAND" "$@" ;;
   clean | totals) "$COMMAND" ;;
   help | --help | -h) usage ;;
   *) die "no command $COMMAND; see scripts/faults.sh --help" ;;

@@ -18,5 +18,7 @@ say "test: run"
 cargo test --release --locked
 say "test: the API against its description"
 scripts/schemathesis.sh short
+say "test: the cluster in a simulation, from fixed seeds"
+scripts/faults.sh sim --seeds 50 --twice 3
 say "test: nodes killed, frozen and cut off under load, and what their clients saw checked"
 scripts/faults.sh short
