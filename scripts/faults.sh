@@ -9,7 +9,8 @@
 #   scripts/faults.sh soak [HOURS]         runs drawn from seeds until the time is up (default 1, or 0.5), then the totals
 #   scripts/faults.sh totals               what all runs that were left behind add up to
 #   scripts/faults.sh check DIR            judges a run again
-#   scripts/faults.sh replay DIR           a new run with the seed and options of an old one
+#   scripts/faults.sh replay DIR           a new run with the seed and options of an old one: the same faults are drawn only
+#                                          until timing or the leader differs, so try it several times
 #   scripts/faults.sh scenario NAME [--tries N] [--side-by-side CLUSTERS]
 #                                          steps taken on purpose, again and again: is any read stale?
 #   scripts/faults.sh sim [--seeds N] [--seed S] [--scenario NAME] [--twice N] [--count]
@@ -29,6 +30,8 @@
 #   QUORATE_MUTANT           a known bug (src/mutants.rs) to play a simulation with
 #   QUORATE_SIM_TRACE        a file to write every event of a simulation to, when one seed is played
 #   QUORATE_BIN              a built binary to use instead of building one
+#
+# For a start: scripts/faults.sh run --nodes 5 --faults kill,partition; then open timeline.html in the directory it names.
 set -euo pipefail
 # shellcheck source=scripts/lib.sh
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
@@ -169,7 +172,7 @@ totals() {
   python3 - "$RUNS" <<'PYTHON'
 import collections, glob, json, sys
 count = collections.Counter()
-verdicts, builds, seconds = collections.Counter(), set(), 0
+verdicts, builds, seconds = collections.Counter(green=0, red=0), set(), 0
 for path in sorted(glob.glob(sys.argv[1] + "/*/run.json")):
     run = json.load(open(path))
     verdicts[run["verdict"]] += 1
@@ -185,20 +188,23 @@ for path in sorted(glob.glob(sys.argv[1] + "/*/run.json")):
         count["installed " + fault] += seen["installed"]
         count[f"installed {fault}, on the leader"] += seen["on_leader"]
     count["retries recognised"] += statistics["retries"]
-print(f"{sum(verdicts.values())} runs, {seconds / 3600:.2f} hours: {dict(verdicts)}; source {', '.join(sorted(builds))}")
+told = ", ".join(f"{number} {verdict}" for verdict, number in verdicts.items())
+print(f"{sum(verdicts.values())} runs, {seconds / 3600:.2f} hours: {told}; source {', '.join(sorted(builds)) or 'none'}")
 for name, number in sorted(count.items()):
     print(f"  {number:9} {name}")
 PYTHON
 }
 
-# replay DIR: the options of an old run, from its plan.
+# replay DIR: the options of an old run, from its plan. A green run of another binary says nothing about that one's.
 replay() {
-  local plan=$1/plan.json
-  # shellcheck disable=SC2046
-  run $(python3 - "$plan" <<'PYTHON'
+  local plan=$1/plan.json dir words verdict=0
+  dir=$RUNS/$(date +%s)-replay-$$
+  words=$(python3 - "$plan" <<'PYTHON'
 import json, sys
 plan = json.load(open(sys.argv[1]))
 options = plan["options"]
+if options.get("by_hand"):
+    sys.exit("its faults were done by hand: say them again with scripts/faults.sh shell")
 words = ["--seed", plan["seed"], "--workload", plan["workload"], "--nodes", len(plan["nodes"])]
 words += ["--faults", ",".join(options["faults"])]
 for name in ["clients", "seconds", "overlap", "every_ms", "lease_ms"]:
@@ -206,7 +212,23 @@ for name in ["clients", "seconds", "overlap", "every_ms", "lease_ms"]:
 words += ["--node-flag=" + flag for flag in options["node_flags"]]
 print(*words)
 PYTHON
-  )
+  ) || die "$1 cannot be replayed"
+  # shellcheck disable=SC2086
+  run --dir "$dir" $words || verdict=$?
+  python3 - "$plan" "$dir/plan.json" <<'PYTHON'
+import json, os, sys
+if all(map(os.path.exists, sys.argv[1:])):
+    old, new = (json.load(open(path))["about"] for path in sys.argv[1:])
+    def told(about):
+        mutant = f", broken on purpose ({about['mutant']})" if "mutant" in about else ""
+        return f"{about.get('binary', '?')[:12]}{mutant}, source {about.get('source', '?')}"
+    if (old.get("binary"), old.get("mutant")) != (new.get("binary"), new.get("mutant")):
+        print(f"NOTE: another binary. That run: {told(old)}; this one: {told(new)}.")
+        print("A green run of this binary says nothing about that one; QUORATE_BIN=FILE replays with the binary FILE.")
+        if "mutant" in old:
+            print(f"That mutant is played by: scripts/faults.sh mutants {old['mutant']}")
+PYTHON
+  return "$verdict"
 }
 
 # is_process PID PROGRAM: whether the process is still that program, be it built anew since.

@@ -28,6 +28,7 @@ pub(crate) const ALL: &[Claim] = &[
     claim!(a_report_ends_with_what_to_look_at_and_tells_shapes),
     claim!(a_wrong_name_is_refused_with_the_near_one),
     claim!(every_plot_is_drawn_and_is_well_formed),
+    claim!(a_timeline_shows_shapes_what_was_sent_again_and_errors),
     claim!(a_timeline_needs_nothing_from_outside),
 ];
 
@@ -293,6 +294,48 @@ fn every_plot_is_drawn_and_is_well_formed() {
             plot.name
         );
     }
+}
+
+fn a_timeline_shows_shapes_what_was_sent_again_and_errors() {
+    let cut = step(0, &[1, 2, 3], Some("halves: n1 | n2 n3"));
+    let tale = format!(
+        "-1 install partition {cut}\n0 > write k 1\n0 ok @1\n0 > again o0\n0 info\n1 > read k leader\n1 info\n\
+         -1 heal partition {cut}\n-1 serving {{\"node\":1}}\n-1 serving {{\"node\":2}}\n-1 serving {{\"node\":3}}"
+    );
+    let mut events = super::tale::events(&tale);
+    events[6].error = Some("nobody leads".to_owned());
+    let evidence = Evidence {
+        history: History::from_events("tale", events).expect("a tale must keep the format"),
+        ..Evidence::default()
+    };
+    let html = crate::report::timeline::html(&report(&evidence), &evidence);
+    let (_, data) = html
+        .split_once("type=\"application/json\">")
+        .expect("the page has data");
+    let (data, _) = data.split_once("</script>").expect("the data ends");
+    let data: serde_json::Value = serde_json::from_str(data).expect("the data is JSON");
+    assert_eq!(data["faults"][0]["shape"], "halves: n1 | n2 n3");
+    let times = (&data["faults"][0]["end"], &data["faults"][0]["ready"]);
+    assert_eq!(
+        (times.0.as_u64(), times.1.as_u64()),
+        (Some(7000), Some(10_000))
+    );
+    let rows = data["operations"].as_array().expect("rows");
+    let told = |at: usize| {
+        (
+            rows[at][11].as_u64(),
+            rows[at][13].as_bool(),
+            rows[at][14].as_str(),
+        )
+    };
+    assert_eq!(told(0), (Some(1), Some(false), None));
+    assert_eq!(told(1), (Some(3), Some(true), None));
+    assert_eq!(told(2), (Some(5), Some(false), Some("nobody leads")));
+    assert_eq!(
+        (rows.len(), &rows[0][0]),
+        (3, &rows[1][0]),
+        "again, in the lane of its client"
+    );
 }
 
 fn a_timeline_needs_nothing_from_outside() {

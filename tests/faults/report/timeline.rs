@@ -4,12 +4,13 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
-use crate::history::{Operation, Outcome};
+use crate::history::{History, Operation, Outcome};
 use crate::promises::Verdict;
 use crate::run::Evidence;
-use crate::statistics::{kind, leaders, phases};
+use crate::statistics::{kind, phases};
 
 use super::Report;
+use super::leads::leads;
 use super::plots::chart::fault_colours;
 
 /// The page without its data.
@@ -19,35 +20,45 @@ const TEMPLATE: &str = include_str!("timeline.html");
 pub(crate) fn html(report: &Report, evidence: &Evidence) -> String {
     let history = &evidence.history;
     let windows = history.windows();
-    let lanes = lanes(&history.operations);
+    // What was sent again is drawn as well, or a client would seem to do nothing.
+    let operations = history
+        .operations
+        .iter()
+        .map(|operation| (operation, false));
+    let again = history.again.iter().map(|operation| (operation, true));
+    let mut drawn: Vec<(&Operation, bool)> = operations.chain(again).collect();
+    drawn.sort_by_key(|(operation, _)| operation.invoked.index);
+    let lanes = lanes(&drawn);
     let lane_count = lanes.values().max().map_or(0, |lane| lane + 1);
     let micros = |nanos: u64| nanos / 1000;
     let colours: BTreeMap<String, &str> = fault_colours(&windows).into_iter().collect();
     let faults: Vec<Value> = windows
         .iter()
         .map(|w| {
-            json!([
-                w.fault,
-                w.nodes,
-                w.on_leader,
-                micros(w.start),
-                micros(w.end),
-                colours[&w.fault]
-            ])
+            json!({
+                "name": w.fault, "nodes": w.nodes, "onLeader": w.on_leader, "shape": w.shape, "colour": colours[&w.fault],
+                "start": micros(w.start), "end": micros(w.end), "ready": w.ready.map(micros),
+            })
         })
         .collect();
-    let leaders: Vec<Value> = leaders(history)
+    let leads: Vec<Value> = leads(history)
         .into_iter()
-        .map(|(time, node, term)| json!([micros(time), node, term]))
+        .map(|lead| {
+            let doubts = lead.doubts.iter();
+            let doubts: Vec<[u64; 2]> = doubts.map(|(a, b)| [micros(*a), micros(*b)]).collect();
+            json!({
+                "node": lead.node, "term": lead.term, "start": micros(lead.from), "end": micros(lead.until),
+                "doubts": doubts,
+            })
+        })
         .collect();
     let phases: Vec<Value> = phases(history)
         .into_iter()
         .map(|(time, name)| json!([micros(time), name]))
         .collect();
-    let operations: Vec<Value> = history
-        .operations
+    let operations: Vec<Value> = drawn
         .iter()
-        .map(|operation| row(operation, lanes[&operation.process]))
+        .map(|(operation, again)| row(history, operation, *again, lanes[&operation.process]))
         .collect();
     let data = json!({
         "title": format!("{} on {} nodes, seed {}", report.plan.workload, report.plan.nodes.len(), report.plan.seed),
@@ -61,7 +72,7 @@ pub(crate) fn html(report: &Report, evidence: &Evidence) -> String {
             "facts": facts(&judgement.verdict),
         })).collect::<Vec<_>>(),
         "faults": faults,
-        "leaders": leaders,
+        "leads": leads,
         "phases": phases,
         "operations": operations,
     });
@@ -75,8 +86,9 @@ pub(crate) fn html(report: &Report, evidence: &Evidence) -> String {
         .replace("__DATA__", &data)
 }
 
-/// `[lane, process, begin, end or null, outcome, kind, key, asked, answered, node, place in the log, first line, last line]`
-fn row(operation: &Operation, lane: usize) -> Value {
+/// `[lane, process, begin, end or null, outcome, kind, key, asked, answered, node, place in the log, first index, last index,
+/// whether it was sent again, error]`
+fn row(history: &History, operation: &Operation, again: bool, lane: usize) -> Value {
     let outcome = match operation.outcome {
         Outcome::Ok(_) => 0,
         Outcome::Fail => 1,
@@ -101,7 +113,15 @@ fn row(operation: &Operation, lane: usize) -> Value {
         operation.log_index.or(operation.applied),
         operation.invoked.index,
         operation.ended.map(|end| end.index),
+        again,
+        error(history, operation),
     ])
+}
+
+/// Why it failed or is unknown.
+fn error<'a>(history: &'a History, operation: &Operation) -> Option<&'a str> {
+    let at = usize::try_from(operation.ended?.index).ok()?;
+    history.events.get(at)?.error.as_deref()
 }
 
 /// A promise that found nothing to check is shown as such.
@@ -122,11 +142,11 @@ fn facts(verdict: &Verdict) -> Vec<Value> {
 
 /// The lane of each process. A process that ended in an unknown outcome is succeeded by another in the same lane, as the
 /// client behind it goes on under a new number.
-fn lanes(operations: &[Operation]) -> BTreeMap<i64, usize> {
+fn lanes(operations: &[(&Operation, bool)]) -> BTreeMap<i64, usize> {
     let mut free_from: Vec<u64> = Vec::new();
     let mut lanes: BTreeMap<i64, usize> = BTreeMap::new();
     let mut last: BTreeMap<i64, u64> = BTreeMap::new();
-    for operation in operations {
+    for (operation, _) in operations {
         let end = operation.ended.map_or(u64::MAX, |end| end.time);
         let end = if operation.outcome == Outcome::Info {
             end
@@ -135,7 +155,7 @@ fn lanes(operations: &[Operation]) -> BTreeMap<i64, usize> {
         };
         last.insert(operation.process, end);
     }
-    for operation in operations {
+    for (operation, _) in operations {
         if lanes.contains_key(&operation.process) {
             continue;
         }

@@ -239,7 +239,7 @@ impl Chart {
             if window.on_leader {
                 let _ = write!(
                     out,
-                    "<rect x=\"{x:.1}\" y=\"{:.1}\" width=\"{:.1}\" height=\"3\" fill=\"#b3402a\"/>",
+                    "<rect x=\"{x:.1}\" y=\"{:.1}\" width=\"{:.1}\" height=\"3\" fill=\"#1c2430\"/>",
                     TOP - 3.0,
                     (end - x).max(1.0)
                 );
@@ -322,7 +322,7 @@ impl Chart {
         if self.faults.iter().any(|window| window.on_leader) {
             let _ = write!(
                 out,
-                "<rect x=\"{x:.1}\" y=\"{:.1}\" width=\"14\" height=\"3\" fill=\"#b3402a\"/><text x=\"{:.1}\" y=\"{:.1}\">on the leader</text>",
+                "<rect x=\"{x:.1}\" y=\"{:.1}\" width=\"14\" height=\"3\" fill=\"#1c2430\"/><text x=\"{:.1}\" y=\"{:.1}\">on the leader</text>",
                 BOTTOM + 36.5,
                 x + 20.0,
                 BOTTOM + 42.0
