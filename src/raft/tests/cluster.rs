@@ -236,6 +236,11 @@ impl Cluster {
         put(self.client(id), key, value, soon()).await.unwrap()
     }
 
+    /// A client of each running node.
+    pub(super) fn clients(&self) -> Vec<Client> {
+        self.nodes.values().map(|node| node.client.clone()).collect()
+    }
+
     /// Waits until all nodes applied the same, and checks that it is the same.
     pub(super) async fn converge(&self) {
         eventually("all nodes applied the same index", || {
@@ -278,6 +283,23 @@ pub(super) fn put(
         expect: Expect::Any,
     };
     client.write(&command, deadline)
+}
+
+/// Writes a key through whichever of `clients` leads, and again until it is written: where a test fills
+/// the disk, a slow one makes leaders change. A value put twice is the value put once.
+pub(super) async fn put_by_any(clients: &[Client], key: &str, value: &str) -> Written {
+    let deadline = soon();
+    let mut last = None;
+    loop {
+        for client in clients {
+            match put(client, key, value, deadline).await {
+                Ok(written) => return written,
+                Err(why) => last = Some(why),
+            }
+        }
+        assert!(Instant::now() < deadline, "{key} was not written: {last:?}");
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
 }
 
 /// A deadline that only a broken test reaches.

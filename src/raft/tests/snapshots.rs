@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use super::cluster::{Cluster, TestNode, eventually, fast, put, soon, until};
+use super::cluster::{Cluster, TestNode, eventually, fast, put_by_any, until};
 use crate::raft::start::Guards;
 use crate::raft::stats::SnapshotStats;
-use crate::raft::{Options, SnapshotOptions};
+use crate::raft::{Client, Options, SnapshotOptions};
 
 const MIB: u64 = 1 << 20;
 
@@ -45,11 +45,11 @@ impl TestNode {
     }
 }
 
-/// Writes `count` large values through node `id`, under keys that begin with `name`.
-async fn fill(cluster: &Cluster, id: u64, name: &str, count: usize) {
+/// Writes `count` large values under keys that begin with `name`.
+async fn fill(clients: &[Client], name: &str, count: usize) {
     let value = "v".repeat(VALUE);
     for number in 0..count {
-        cluster.put(id, &format!("{name}-{number}"), &value).await;
+        put_by_any(clients, &format!("{name}-{number}"), &value).await;
     }
 }
 
@@ -57,11 +57,17 @@ async fn fill(cluster: &Cluster, id: u64, name: &str, count: usize) {
 async fn leave_node_3_behind(cluster: &mut Cluster) {
     cluster.stop(3).await;
     let last = cluster.client(1).status().last_log_index.unwrap();
-    fill(cluster, 1, "missed", 160).await;
+    fill(&cluster.clients(), "missed", 160).await;
     eventually("what node 3 lacks is purged on both others", || {
         [1, 2].iter().all(|id| cluster.nodes[id].purged() > last)
     })
     .await;
+}
+
+/// Bytes of snapshots that nodes 1 and 2 sent.
+fn sent_bytes(cluster: &Cluster) -> u64 {
+    let sent = |id| cluster.nodes[&id].snapshots().sent_bytes;
+    sent(1) + sent(2)
 }
 
 async fn wait_installed(cluster: &Cluster) {
@@ -77,14 +83,8 @@ async fn a_node_that_is_too_far_behind_catches_up_by_snapshot_while_writes_go_on
     leave_node_3_behind(&mut cluster).await;
     cluster.start(3).await;
     let writing = tokio::spawn({
-        let client = cluster.client(1).clone();
-        async move {
-            let value = "w".repeat(VALUE);
-            for number in 0..100 {
-                let written = put(&client, &format!("during-{number}"), &value, soon());
-                written.await.unwrap();
-            }
-        }
+        let clients = cluster.clients();
+        async move { fill(&clients, "during", 100).await }
     });
     wait_installed(&cluster).await;
     writing.await.unwrap();
@@ -98,7 +98,7 @@ async fn a_node_that_is_too_far_behind_catches_up_by_snapshot_while_writes_go_on
         );
     }
     assert!(three.purged() > 0, "its log begins after the snapshot");
-    assert!(one.snapshots().sent_bytes > 0 && three.snapshots().received_bytes > 0);
+    assert!(sent_bytes(&cluster) > 0 && three.snapshots().received_bytes > 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -108,7 +108,7 @@ async fn the_log_of_every_node_stays_short_though_one_is_away() {
     let mut rounds = 0;
     let made = |id| cluster.nodes[&id].snapshots().counters.made;
     while made(1) < 3 || made(2) < 3 {
-        fill(&cluster, 1, &format!("more-{rounds}"), 40).await;
+        fill(&cluster.clients(), &format!("more-{rounds}"), 40).await;
         rounds += 1;
         assert!(rounds < 50, "snapshots are not made any more");
     }
@@ -174,21 +174,23 @@ async fn a_transfer_ends_with_its_leader_and_the_next_leader_finishes_it() {
     cluster.net.break_after(Some(1 << 20));
     cluster.start(3).await;
     until("a transfer is under way", || cluster.net.failures().pop()).await;
-    let raft = cluster.nodes[&1].raft();
-    raft.trigger().transfer_leader(2).await.unwrap();
-    eventually("node 2 leads", || cluster.nodes[&2].is_leader()).await;
+    let first = cluster.leader().await;
+    let second = 3 - first;
+    let raft = cluster.nodes[&first].raft();
+    raft.trigger().transfer_leader(second).await.unwrap();
+    eventually("the other leads", || cluster.nodes[&second].is_leader()).await;
     cluster.net.break_after(None);
     wait_installed(&cluster).await;
-    cluster.put(2, "after", "1").await;
+    put_by_any(&cluster.clients(), "after", "1").await;
     cluster.converge().await;
-    assert!(cluster.nodes[&2].snapshots().sent_bytes > 0);
+    assert!(cluster.nodes[&second].snapshots().sent_bytes > 0);
     assert_eq!(cluster.faults(), [""; 0]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn nodes_whose_log_was_purged_start_again_after_a_power_cut() {
     let mut cluster = cluster().await;
-    fill(&cluster, 1, "k", 100).await;
+    fill(&cluster.clients(), "k", 100).await;
     eventually("every node has purged", || {
         cluster.nodes.values().all(|node| node.purged() > 0)
     })
@@ -201,8 +203,7 @@ async fn nodes_whose_log_was_purged_start_again_after_a_power_cut() {
     for id in [1, 2, 3] {
         cluster.start(id).await;
     }
-    let leader = cluster.leader().await;
-    cluster.put(leader, "after", "1").await;
+    put_by_any(&cluster.clients(), "after", "1").await;
     cluster.converge().await;
     for node in cluster.nodes.values() {
         assert!(node.state().applied().log_id > before.log_id);
@@ -222,7 +223,7 @@ async fn a_node_that_got_a_snapshot_starts_again_from_it() {
     cluster.start(3).await;
     wait_installed(&cluster).await;
     cluster.crash(3).await;
-    cluster.put(1, "meanwhile", "1").await;
+    put_by_any(&cluster.clients(), "meanwhile", "1").await;
     cluster.start(3).await;
     cluster.converge().await;
     assert!(cluster.nodes[&3].get("missed-0").is_some());
