@@ -230,6 +230,7 @@ fn assemble<S: Replica + Clone>(
         state: Arc::new(state.clone()),
         snapshots: snapshots.clone(),
         options: options.clone(),
+        node_id: context.dir.identity().node_id,
     };
     faults.supervise("snapshots", keeper.run());
     faults.supervise(

@@ -18,16 +18,22 @@ pub use manifest::{FileEntry, Manifest};
 pub use staging::{Missing, Staging};
 
 use std::fs::{self, File};
-use std::io::{self, Write as _};
+use std::io::{self, Read, Write as _};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use super::LogId;
+use super::clock::now;
 use super::state::{CheckpointMeta, State};
 use crate::machine::Fault;
 
 const MANIFEST: &str = "manifest";
 const STATE: &str = "state";
+/// Most bytes a second that are read to be hashed while a snapshot is made: all nodes of a cluster make theirs while they serve.
+const HASH_RATE: u64 = 256 << 20;
+/// Bytes hashed between two looks at the clock.
+const HASH_STEP: u64 = 1 << 20;
 /// How names of files of tables end: they never change once they are written.
 const TABLE: &str = ".sst";
 
@@ -36,10 +42,10 @@ pub fn state_dir(dir: &Path) -> PathBuf {
     dir.join(STATE)
 }
 
-/// Makes a snapshot in `dir`, which must not exist, for a node of `cluster`: of the state that `checkpoint` leaves a checkpoint of
-/// where it is told, on the same file system. Durable when
-/// it returns. Files that the snapshot `known` has as well, being the same on the disk, are not read to be hashed again.
-/// Blocking; apply goes on meanwhile.
+/// Makes a snapshot in `dir`, which must not exist, for a node of `cluster`: of the state that `checkpoint` leaves a checkpoint
+/// of where it is told, on the same file system. Durable when it returns. Files that the snapshot `known` has as well, being the
+/// same on the disk, are not read to be hashed again. Blocking; apply goes on meanwhile, and hashing leaves it the disk and a
+/// processor ([`HASH_RATE`]).
 ///
 /// # Errors
 /// If the disk fails; what is in `dir` then is worth nothing.
@@ -58,7 +64,7 @@ pub fn make(
         let metadata = path.metadata()?;
         let hash = match known_hash(&metadata, &name, known) {
             Some(hash) => hash,
-            None => hash_of(&path)?,
+            None => hash_of(&path, Some(HASH_RATE))?,
         };
         // RocksDB syncs its tables when it makes them, and there may be thousands.
         if !name.ends_with(TABLE) {
@@ -214,7 +220,7 @@ fn check_size(path: &Path, entry: &FileEntry) -> io::Result<()> {
 /// Holds the file at `path` against what a manifest says of it.
 fn check_file(path: &Path, entry: &FileEntry) -> io::Result<()> {
     check_size(path, entry)?;
-    let hash = hash_of(path)?;
+    let hash = hash_of(path, None)?;
     if hash != entry.hash {
         return Err(damaged(format!(
             "file {} has hash {}, the manifest says {}",
@@ -226,10 +232,25 @@ fn check_file(path: &Path, entry: &FileEntry) -> io::Result<()> {
     Ok(())
 }
 
-fn hash_of(path: &Path) -> io::Result<[u8; 32]> {
+/// BLAKE3 of a file, read at most at `rate` bytes a second if one is given.
+fn hash_of(path: &Path, rate: Option<u64>) -> io::Result<[u8; 32]> {
     let mut hasher = blake3::Hasher::new();
-    hasher.update_reader(File::open(path)?)?;
-    Ok(hasher.finalize().into())
+    let mut file = File::open(path)?;
+    let began = now();
+    let mut hashed = 0;
+    loop {
+        let before = hasher.count();
+        hasher.update_reader(Read::by_ref(&mut file).take(HASH_STEP))?;
+        let step = hasher.count() - before;
+        if step == 0 {
+            return Ok(hasher.finalize().into());
+        }
+        hashed += step;
+        if let Some(rate) = rate {
+            let due = began + Duration::from_millis(hashed * 1000 / rate);
+            std::thread::sleep(due.saturating_duration_since(now()));
+        }
+    }
 }
 
 /// The files in `dir`, in order of their names.

@@ -238,7 +238,10 @@ impl Cluster {
 
     /// A client of each running node.
     pub(super) fn clients(&self) -> Vec<Client> {
-        self.nodes.values().map(|node| node.client.clone()).collect()
+        self.nodes
+            .values()
+            .map(|node| node.client.clone())
+            .collect()
     }
 
     /// Waits until all nodes applied the same, and checks that it is the same.
