@@ -13,6 +13,9 @@
 #                                          until timing or the leader differs, so try it several times
 #   scripts/faults.sh scenario NAME [--tries N] [--side-by-side CLUSTERS]
 #                                          steps taken on purpose, again and again: is any read stale?
+#   scripts/faults.sh kills [OPTION...]    nodes killed under transfers in batches: 1,000 kills and 1,000,000 transfers unless
+#                                          --hits and --transfers say otherwise; then the books are held against all of them
+#   scripts/faults.sh cuts [OPTION...]     the same with power cuts: 300 (root; skipped without)
 #   scripts/faults.sh sim [--seeds N] [--seed S] [--scenario NAME] [--twice N] [--count]
 #                                          the cluster in a simulation, where a seed is a run: N seeds on all cores
 #   scripts/faults.sh lint                 lints what is built for the fault tests alone
@@ -107,6 +110,8 @@ end_runs() {
 }
 
 scenario() { "$HARNESS" scenario --root "$RUNS" "$@"; }
+kills() { "$HARNESS" kills --root "$RUNS" "$@"; }
+cuts() { "$HARNESS" cuts --root "$RUNS" "$@"; }
 
 # The program with the known bugs of src/mutants.rs, beside the one that everybody uses. Built before the harness, which
 # builds that one again.
@@ -124,23 +129,27 @@ short() {
   local seed=${1:-11} faults=kill,pause,partition
   TOGETHER=3
   beside --seed "$seed" --seconds 16 --workload register --faults "$faults"
-  beside --seed "$((seed + 1))" --seconds 16 --workload ledger,set --faults "$faults"
-  beside --seed "$((seed + 2))" --seconds 16 --workload bank,session --faults "$faults"
+  beside --seed "$((seed + 1))" --seconds 16 --workload ledger,set --faults "$faults,away" --snapshots
+  beside --seed "$((seed + 2))" --seconds 16 --workload bank,session --faults "$faults" --snapshots
   all_green
 }
 
-# Each workload under what is done to processes and under what is done to the network; then all of it at once.
+# Each workload under what is done to processes and under what is done to the network; then all of it at once. Most runs keep
+# their logs short, so that who was away comes back by snapshot; the others keep them whole.
 ci() {
-  local seed=${1:-101} workload faults nodes all=kill,pause,partition,slow,moves,bridge
+  local seed=${1:-101} workload faults nodes all=kill,pause,partition,slow,moves,bridge,away
   for workload in register bank ledger set session idle,register; do
-    for faults in kill,pause,moves partition,slow,bridge; do
-      beside --seed "$seed" --seconds 40 --workload "$workload" --faults "$faults"
-      seed=$((seed + 1))
-    done
+    beside --seed "$seed" --seconds 40 --workload "$workload" --faults kill,pause,moves,away --snapshots
+    faults=partition,slow,bridge
+    case $workload in
+      register | bank | session) beside --seed "$((seed + 1))" --seconds 40 --workload "$workload" --faults "$faults" ;;
+      *) beside --seed "$((seed + 1))" --seconds 40 --workload "$workload" --faults "$faults,away" --snapshots ;;
+    esac
+    seed=$((seed + 2))
   done
   for workload in register,set ledger,session bank,idle; do
     for nodes in 3 5; do
-      beside --seed "$seed" --seconds 60 --nodes "$nodes" --workload "$workload" --faults "$all"
+      beside --seed "$seed" --seconds 60 --nodes "$nodes" --workload "$workload" --faults "$all" --snapshots
       seed=$((seed + 1))
     done
   done
@@ -149,7 +158,7 @@ ci() {
 
 # soak HOURS: each run has its own seed, so any red one can be done again by itself.
 soak() {
-  local seed=${QUORATE_FAULTS_SEED:-$RANDOM} end nodes faults
+  local seed=${QUORATE_FAULTS_SEED:-$RANDOM} end nodes faults snapshots
   local mixes=(register bank ledger set session 'register,bank,set' 'ledger,session' 'idle,register')
   end=$(awk -v hours="${1:-1}" -v now="$SECONDS" 'BEGIN { if (hours + 0 <= 0) exit 1; printf "%d", now + hours * 3600 }') ||
     die "soak takes a number of hours, such as 0.5"
@@ -159,7 +168,10 @@ soak() {
     faults=kill,pause,partition,slow,moves,bridge
     # Where there is no root, it is told as not possible.
     ((seed % 3 != 0)) || faults=power,kill,partition,slow,moves
-    beside --seed "$seed" --seconds 60 --nodes "$nodes" --workload "${mixes[seed % ${#mixes[@]}]}" --faults "$faults"
+    snapshots=(--snapshots)
+    if ((seed % 5 == 0)); then snapshots=(); else faults=$faults,away; fi
+    beside --seed "$seed" --seconds 60 --nodes "$nodes" --workload "${mixes[seed % ${#mixes[@]}]}" --faults "$faults" \
+      "${snapshots[@]}"
   done
   local verdict=0
   all_green || verdict=1
@@ -188,6 +200,8 @@ for path in sorted(glob.glob(sys.argv[1] + "/*/run.json")):
         count["installed " + fault] += seen["installed"]
         count[f"installed {fault}, on the leader"] += seen["on_leader"]
     count["retries recognised"] += statistics["retries"]
+    for what, snapshots in statistics.get("snapshots", {}).items():
+        count[f"snapshots {what}"] += snapshots
 told = ", ".join(f"{number} {verdict}" for verdict, number in verdicts.items())
 print(f"{sum(verdicts.values())} runs, {seconds / 3600:.2f} hours: {told}; source {', '.join(sorted(builds)) or 'none'}")
 for name, number in sorted(count.items()):
@@ -209,6 +223,7 @@ words = ["--seed", plan["seed"], "--workload", plan["workload"], "--nodes", len(
 words += ["--faults", ",".join(options["faults"])]
 for name in ["clients", "seconds", "overlap", "every_ms", "lease_ms"]:
     words += ["--" + name.replace("_", "-"), options[name]]
+words += ["--snapshots"] if options.get("snapshots") else []
 words += ["--node-flag=" + flag for flag in options["node_flags"]]
 print(*words)
 PYTHON
@@ -269,7 +284,7 @@ case $COMMAND in
   check | replay)
     [[ -f ${1:-}/plan.json ]] || die "$COMMAND takes the directory of a run, and '${1:-}' is none: it has no plan.json"
     ;;&
-  run | shell | short | ci | soak | replay | scenario)
+  run | shell | short | ci | soak | replay | scenario | kills | cuts)
     build_harness
     trap end_runs EXIT
     "$COMMAND" "$@"

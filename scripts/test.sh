@@ -22,3 +22,5 @@ say "test: the cluster in a simulation, from fixed seeds"
 scripts/faults.sh sim --seeds 50 --twice 3
 say "test: nodes killed, frozen and cut off under load, and what their clients saw checked"
 scripts/faults.sh short
+say "test: nodes killed while transfers are posted by the thousand, and the books held against all of them"
+scripts/faults.sh kills --seed 7 --hits 8 --transfers 5000

@@ -340,6 +340,7 @@ mod tests {
             last_log_index: Some(9),
             committed_index: None,
             applied_index: None,
+            purged_index: None,
             quorum_ack_age: None,
             last_contact: None,
             recovered: true,

@@ -98,6 +98,11 @@ fn of_consensus(page: &mut Families, status: &Status) {
             "The last entry applied.",
             status.applied_index,
         ),
+        (
+            "quorate_raft_purged_index",
+            "The last entry purged from the log: a node that lacks it gets a snapshot.",
+            status.purged_index,
+        ),
     ] {
         page.gauges(name, help, index.map(Sample::of).into_iter().collect());
     }

@@ -158,6 +158,7 @@ mod tests {
             last_log_index: None,
             committed_index: None,
             applied_index: None,
+            purged_index: None,
             quorum_ack_age: Some(Duration::from_secs(9)),
             last_contact: Some(Duration::from_secs(1)),
             recovered: true,

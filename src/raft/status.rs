@@ -90,6 +90,7 @@ impl StatusSource {
             last_log_index: metrics.last_log_index,
             committed_index: metrics.local_committed.as_ref().map(|id| id.index),
             applied_index: applied,
+            purged_index: metrics.purged.as_ref().map(|id| id.index),
             quorum_ack_age: ack_age.filter(|_| leads),
             last_contact: if leads {
                 Some(Duration::ZERO)

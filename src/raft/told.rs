@@ -161,6 +161,8 @@ pub struct Status {
     pub committed_index: Option<u64>,
     /// Last index it applied.
     pub applied_index: Option<u64>,
+    /// Last index purged from its log: a node that lacks it must get a snapshot.
+    pub purged_index: Option<u64>,
     /// On a leader: time since a quorum last acknowledged it.
     pub quorum_ack_age: Option<Duration>,
     /// Time since a leader was last heard of (zero on a leader); `None` if never.

@@ -79,6 +79,13 @@ impl Export {
         }
     }
 
+    /// Leaves out what is before `first` and was not looked at yet: the log does not hold it any more.
+    fn leave_out(&mut self, first: u64) {
+        if first > self.next {
+            (self.first, self.next) = (first, first);
+        }
+    }
+
     /// The next entry that journaled something, and those before it that did not.
     fn journaled(
         &mut self,
@@ -93,9 +100,11 @@ impl Export {
             read(index)?.ok_or_else(missing)
         };
         let records = journaled.records().map_err(in_entry)?;
+        if self.until.is_none_or(|until| index <= until) {
+            self.digest = journaled.digest;
+        }
         if index < self.first {
             self.pairing.remember(&records);
-            self.digest = journaled.digest;
             return Ok(());
         }
         for silent in self.next..index {
@@ -109,7 +118,6 @@ impl Export {
         if self.until.is_some_and(|until| index > until) {
             return Ok(());
         }
-        self.digest = journaled.digest;
         for line in lines {
             each(&line).map_err(|error| format!("writing: {error}"))?;
         }

@@ -3,6 +3,7 @@
 //! ```text
 //! cargo test --test faults -- run --help         a run: nodes, clients, faults; then judged; exit 1 if it is red
 //! cargo test --test faults -- scenario NAME      steps taken on purpose, again and again; exit 1 if a read was stale
+//! cargo test --test faults -- kills|cuts         outages by the hundreds under a load by the million; exit 1 if anything is lost
 //! cargo test --test faults -- mutants            builds broken on purpose, each run until it is found out
 //! cargo test --test faults                       the claims: every checker red on a violation, green next to it
 //! cargo test --features simulation --test faults -- sim
@@ -57,7 +58,8 @@ use clap::{Parser, Subcommand};
 
 use claims::store;
 use harness::options::Options;
-use harness::{mutants, scenarios};
+use harness::volume::Outage;
+use harness::{mutants, scenarios, volume};
 use promises::Limits;
 use report::Report;
 use run::Evidence;
@@ -105,6 +107,10 @@ enum Command {
     Sim(Box<sim::Options>),
     /// Run builds that are broken on purpose until each is found out.
     Mutants(Box<mutants::Options>),
+    /// Kill nodes by the hundreds under a load of transfers by the million, and hold the books against what was acknowledged.
+    Kills(Box<volume::Options>),
+    /// The same with power cuts, which take root and loop devices.
+    Cuts(Box<volume::Options>),
     /// Name the workloads, the faults and the scenarios.
     List,
     /// Judge a run directory again, and write its report anew.
@@ -172,6 +178,8 @@ fn run_command(command: Command) -> anyhow::Result<bool> {
         #[cfg(feature = "simulation")]
         Command::Sim(options) => sim::play(&options, say),
         Command::Mutants(options) => mutants::hunt(&options, say),
+        Command::Kills(options) => volume::play(Outage::Kill, &options, say),
+        Command::Cuts(options) => volume::play(Outage::Cut, &options, say),
         Command::List => {
             for workload in harness::workloads::ALL {
                 say(&format!(

@@ -4,7 +4,8 @@
 //! |---|---|---|
 //! | `plan.json` | harness | [`Plan`]: seed, options, what must have happened for the run to count |
 //! | `history.jsonl` | harness | the history, see [`crate::history`] |
-//! | `logs/nN.applied.jsonl` | harness | what node N applied |
+//! | `logs/nN.applied.jsonl` | harness | what node N applied, as far as its log holds it in the end |
+//! | `logs/nN-K.applied.jsonl` | harness | what it applied before, as it was collected while the run went on |
 //! | `logs/nN.log` | nodes | what node N printed |
 //! | `final.json` | harness | [`FinalState`] of every node after the last heal |
 //! | `run.json`, `report.md`, `timeline.html`, `plots/*.svg`, `history.edn`, `keys/*.edn` | checkers | see [`crate::report`] |
@@ -62,6 +63,8 @@ pub(crate) struct Expect {
     pub(crate) faults: BTreeMap<String, Installs>,
     /// Share, in percent, of lease reads in the phase without faults that a lease served.
     pub(crate) lease_served_min_percent: f64,
+    /// Snapshots that the nodes must have made and installed, and whether the logs must have been purged.
+    pub(crate) snapshots: Snapshots,
     /// A final phase in which every key was written, and read at every level in `operations`.
     pub(crate) final_phase: bool,
     /// Lines of the nodes' logs that contain one of these are no crash.
@@ -77,6 +80,18 @@ pub(crate) struct Installs {
     /// On the leader.
     #[serde(default)]
     pub(crate) on_leader: usize,
+}
+
+/// What must have come of snapshots.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Snapshots {
+    /// Made, by all nodes together.
+    pub(crate) made: usize,
+    /// Received and installed.
+    pub(crate) installed: usize,
+    /// Every log must begin after its first entry.
+    pub(crate) purged: bool,
 }
 
 /// A process that ended.
@@ -101,6 +116,24 @@ pub(crate) struct FinalState {
     pub(crate) applied: u64,
     /// The digest of the state there.
     pub(crate) digest: String,
+    /// The first index in its log: everything before is purged.
+    #[serde(default)]
+    pub(crate) first: u64,
+    /// What it says of earlier indexes.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) marks: Vec<Mark>,
+}
+
+/// The digest of a node's state at some index before the last.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Mark {
+    /// The index.
+    pub(crate) index: u64,
+    /// The digest there.
+    pub(crate) digest: String,
+    /// Which part of the node says so: `snapshot` or `journal`.
+    pub(crate) by: String,
 }
 
 /// Everything that the checkers may look at.
@@ -110,7 +143,7 @@ pub(crate) struct Evidence {
     pub(crate) plan: Plan,
     /// What the clients saw.
     pub(crate) history: History,
-    /// What the nodes say.
+    /// What the nodes say: of each its log, and pieces of what that held before.
     pub(crate) logs: Vec<NodeLog>,
     /// Where the nodes ended.
     pub(crate) finals: Vec<FinalState>,
@@ -158,12 +191,11 @@ impl Evidence {
     }
 }
 
-/// The node whose applied log has this name: 3 of `n3.applied.jsonl`.
+/// The node whose applied log, or a piece of it, has this name: 3 of `n3.applied.jsonl` and of `n3-1.applied.jsonl`.
 fn applied_log_of(name: &str) -> Option<u64> {
-    name.strip_prefix('n')?
-        .strip_suffix(".applied.jsonl")?
-        .parse()
-        .ok()
+    let named = name.strip_prefix('n')?.strip_suffix(".applied.jsonl")?;
+    let (node, _) = named.split_once('-').unwrap_or((named, ""));
+    node.parse().ok()
 }
 
 fn json_file<T: for<'a> Deserialize<'a>>(path: &Path) -> anyhow::Result<T> {

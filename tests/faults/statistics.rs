@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use crate::history::nemesis::Done;
 use crate::history::{Answer, Happening, History, Level, Operation, Window};
+use crate::promises::witness::merge::merge;
 use crate::promises::witness::sessions::Ages;
 use crate::run::Evidence;
 
@@ -39,6 +40,34 @@ pub(crate) struct Statistics {
     pub(crate) reads_on_faulty_leader: BTreeMap<&'static str, usize>,
     /// Retries that the state machine recognised.
     pub(crate) retries: usize,
+    /// What the nodes said of snapshots.
+    pub(crate) snapshots: Snapshots,
+}
+
+/// What came of snapshots, on all nodes together.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub(crate) struct Snapshots {
+    /// Made.
+    pub(crate) made: usize,
+    /// Transfers that began, as the receivers say.
+    pub(crate) sent: usize,
+    /// Installed.
+    pub(crate) installed: usize,
+}
+
+impl Snapshots {
+    /// As the nodes' output says.
+    pub(crate) fn of(output: &BTreeMap<String, String>) -> Snapshots {
+        let count = |words: &str| {
+            let lines = output.values().flat_map(|text| text.lines());
+            lines.filter(|line| line.contains(words)).count()
+        };
+        Snapshots {
+            made: count("made a snapshot in"),
+            sent: count("a snapshot comes in"),
+            installed: count("the snapshot is installed"),
+        }
+    }
 }
 
 /// A distribution of times, in milliseconds.
@@ -151,7 +180,7 @@ pub(crate) fn measure(evidence: &Evidence) -> Statistics {
         .windows(2)
         .filter(|pair| pair[0].1 != pair[1].1)
         .count();
-    let logs = evidence.logs.iter();
+    let (log, _) = merge(&evidence.logs);
     Statistics {
         seconds,
         rate: answered as f64 / seconds.max(1e-9),
@@ -169,10 +198,8 @@ pub(crate) fn measure(evidence: &Evidence) -> Statistics {
         lease_reads: lease_reads(operations),
         staleness: Quantiles::of(staleness(history).into_iter().map(|(_, age, _)| age)),
         reads_on_faulty_leader: reads_on_faulty_leader(operations, &windows),
-        retries: logs
-            .map(|log| log.entries.iter().filter(|entry| entry.dup).count())
-            .max()
-            .unwrap_or(0),
+        retries: log.iter().filter(|entry| entry.dup).count(),
+        snapshots: Snapshots::of(&evidence.output),
     }
 }
 

@@ -97,8 +97,8 @@ pub struct Pages {
 
 #[derive(Debug)]
 struct UnderWay {
-    /// What the first page said of how far the node was, which is where the journal must lead.
-    end: Mark,
+    /// What the first page said of how far the node was, which is where the journal must lead; nothing before that page.
+    end: Option<Mark>,
     follower: Follower,
     export: Export,
 }
@@ -115,7 +115,21 @@ impl Pages {
 
     /// From which index on and up to which one the next page is to be asked for.
     pub fn wanted(&self) -> (u64, Option<u64>) {
-        (self.next, self.under_way.as_ref().map(|way| way.end.index))
+        let end = self.under_way.as_ref().and_then(|way| way.end);
+        (self.next, end.map(|end| end.index))
+    }
+
+    /// After the last page: goes on with what was applied since then, as an export of its own that needs none of the pages
+    /// before. What the log does not hold any more by then is left out, which [`Pages::first`] tells.
+    pub fn go_on(&mut self) {
+        if let Some(way) = &mut self.under_way {
+            way.end = None;
+        }
+    }
+
+    /// Index of the entry from which on the export leaves nothing out; nothing before the first page.
+    pub fn first(&self) -> Option<u64> {
+        Some(self.under_way.as_ref()?.export.first)
     }
 
     /// Takes the page that was wanted and gives each command in it to `each`, in order; after the last page, how far the export
@@ -145,16 +159,22 @@ impl Pages {
         }
         let until = self.until;
         let way = self.under_way.get_or_insert_with(|| UnderWay {
-            end: page.applied,
+            end: None,
             follower: Follower::default(),
             export: Export::new(page.first, until),
         });
+        let end = match way.end {
+            Some(end) => end,
+            None => {
+                way.export.leave_out(page.first);
+                *way.end.insert(page.applied)
+            }
+        };
         self.next = page.upto + 1;
         way.take(&page, &mut each).map_err(OpenError)?;
-        if page.upto < way.end.index {
+        if page.upto < end.index {
             return Ok(None);
         }
-        let end = way.end;
         let check = way.follower.check(&end.digest, end.time_ns);
         check.map_err(OpenError)?;
         way.export.end(end.index).map(Some)

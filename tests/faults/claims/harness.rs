@@ -8,6 +8,7 @@ use serde_json::json;
 use crate::harness::api::{Asked, Said, request, said};
 use crate::harness::applied::translate;
 use crate::harness::faults::partition::shapes;
+use crate::harness::follow::{Piece, holes};
 use crate::harness::hand::understood;
 use crate::harness::http::Reply;
 use crate::harness::mutants;
@@ -24,6 +25,7 @@ pub(crate) const ALL: &[Claim] = &[
     claim!(an_export_becomes_what_the_clients_asked),
     claim!(an_export_of_what_nobody_asked_is_refused),
     claim!(each_partition_cuts_what_it_says),
+    claim!(a_hole_between_the_pieces_of_a_log_is_found),
     claim!(some_run_is_to_find_each_mutant),
     claim!(what_is_typed_is_done_or_said_not_to_be_understood),
 ];
@@ -187,6 +189,25 @@ fn an_export_of_what_nobody_asked_is_refused() {
         "\"value\":\"7\",\"result\":false",
     );
     assert!(translate(&refused).is_err(), "its tag is missing then");
+}
+
+fn a_hole_between_the_pieces_of_a_log_is_found() {
+    let holes = |ranges: &[(u64, u64)], upto: u64| {
+        let piece = |(from, upto): &(u64, u64)| Piece {
+            from: *from,
+            upto: *upto,
+            ..Piece::default()
+        };
+        holes(&ranges.iter().map(piece).collect::<Vec<_>>(), upto)
+    };
+    assert_eq!(holes(&[(0, 9)], 9), []);
+    assert_eq!(holes(&[(5, 12), (0, 4)], 12), []);
+    assert_eq!(holes(&[(0, 7), (3, 4), (6, 12)], 12), []);
+    assert_eq!(holes(&[(0, 20), (30, 40)], 9), []);
+    assert_eq!(holes(&[], 3), [(0, 3)]);
+    assert_eq!(holes(&[(1, 9)], 9), [(0, 0)]);
+    assert_eq!(holes(&[(0, 4), (6, 9)], 9), [(5, 5)]);
+    assert_eq!(holes(&[(0, 4), (6, 9)], 11), [(5, 5), (10, 11)]);
 }
 
 fn each_partition_cuts_what_it_says() {

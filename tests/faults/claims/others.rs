@@ -1,7 +1,7 @@
 //! The checkers of one rule each: bank, set, the end of a run, crashes, coverage.
 
 use crate::promises::{Judgement, coverage, is_green, judge};
-use crate::run::{Evidence, Exit, FinalState, Installs};
+use crate::run::{Evidence, Exit, FinalState, Installs, Mark, Snapshots};
 
 use super::tale::evidence;
 use super::{Claim, assert_green, assert_red, claim, verdict};
@@ -14,6 +14,8 @@ pub(crate) const ALL: &[Claim] = &[
     claim!(a_write_sent_again_is_answered_as_before),
     claim!(every_node_ends_with_everything_acknowledged),
     claim!(every_node_ends_with_one_digest),
+    claim!(a_snapshot_has_the_digest_of_its_index),
+    claim!(what_came_by_snapshot_is_in_no_log),
     claim!(a_crash_is_seen_unless_it_was_planned),
     claim!(each_rule_of_coverage_can_fail),
     claim!(a_promise_with_nothing_to_check_is_unknown),
@@ -102,6 +104,8 @@ fn ended(applied: [u64; 2], digests: [&str; 2]) -> Evidence {
         node,
         applied,
         digest: digest.to_owned(),
+        first: 0,
+        marks: Vec::new(),
     };
     evidence.finals = ends.map(state).collect();
     evidence
@@ -135,6 +139,50 @@ fn every_node_ends_with_one_digest() {
     none.plan.expect.final_phase = true;
     assert_eq!(verdict("digests", &none).name(), "unknown");
     assert_eq!(verdict("durable", &none).name(), "unknown");
+}
+
+fn a_snapshot_has_the_digest_of_its_index() {
+    let with = |marks: &[(usize, u64, &str, &str)]| {
+        let mut run = ended([2, 2], ["d", "d"]);
+        for (at, index, digest, by) in marks {
+            run.finals[*at].marks.push(Mark {
+                index: *index,
+                digest: (*digest).to_owned(),
+                by: (*by).to_owned(),
+            });
+        }
+        run
+    };
+    let alike = [(0, 1, "c", "snapshot"), (1, 1, "c", "journal")];
+    assert_green("digests", &with(&alike));
+    let elsewhere = [(0, 1, "c", "snapshot"), (1, 2, "d", "journal")];
+    assert_green("digests", &with(&elsewhere));
+    assert_red(
+        "digests",
+        &with(&[(0, 1, "c", "snapshot"), (1, 1, "x", "journal")]),
+        "at index 1 the snapshot of node 1 has digest c, the journal of node 2 x",
+    );
+}
+
+fn what_came_by_snapshot_is_in_no_log() {
+    // Node 2 has nothing in its log but what comes after the last write; only its state shows that it has that.
+    let mut purged = ended([2, 2], ["d", "d"]);
+    purged.logs[1].entries.clear();
+    assert_red("durable", &purged, "node 2 ended at index 0");
+    purged.finals[1].first = 3;
+    assert_green("durable", &purged);
+    purged.finals[1].applied = 1;
+    assert_red("durable", &purged, "node 2 ended at index 1");
+    // A piece of its log that was collected before counts as its log.
+    let mut pieces = ended([2, 2], ["d", "d"]);
+    let mut early = pieces.logs[1].clone();
+    early.entries.pop();
+    pieces.logs[1].entries.remove(0);
+    pieces.logs.push(early);
+    assert_green("durable", &pieces);
+    assert_green("witness", &pieces);
+    pieces.logs[2].entries[0].value = 9.into();
+    assert_red("witness", &pieces, "log index 1");
 }
 
 fn a_crash_is_seen_unless_it_was_planned() {
@@ -197,6 +245,21 @@ fn each_rule_of_coverage_can_fail() {
     assert_green("coverage", &of(&tale));
     let mut upgraded = of(&tale);
     upgraded.history.operations[0].reached = None;
+    let with_snapshots = |output: &str, due: Snapshots| {
+        let mut run = of(&tale);
+        run.output.insert("n1.log".to_owned(), output.to_owned());
+        run.plan.expect.snapshots = due;
+        run.finals = ended([2, 2], ["d", "d"]).finals;
+        run.finals[0].first = 1;
+        run
+    };
+    let said = "made a snapshot in 3 ms\na snapshot comes in\nthe snapshot is installed\n";
+    let due = |made, installed, purged| Snapshots {
+        made,
+        installed,
+        purged,
+    };
+    assert_green("coverage", &with_snapshots(said, due(1, 1, false)));
     let mut slow = of(&tale);
     slow.plan.expect.rate_min = 1e6;
     let cases = [
@@ -220,6 +283,18 @@ fn each_rule_of_coverage_can_fail() {
             "no write was answered",
         ),
         (slow, "answers a second, due are 1000000.0"),
+        (
+            with_snapshots(said, due(2, 1, false)),
+            "1 snapshots made of 2",
+        ),
+        (
+            with_snapshots("", due(0, 1, false)),
+            "0 snapshots installed of 1",
+        ),
+        (
+            with_snapshots(said, due(1, 1, true)),
+            "the log of node 2 was never purged",
+        ),
         (upgraded, "0 % of 1 lease reads were served by a lease"),
         (
             of(&tale.replace("phase final", "phase other")),
@@ -233,7 +308,10 @@ fn each_rule_of_coverage_can_fail() {
     for (run, words) in &cases {
         assert_red("coverage", run, words);
     }
-    assert!(cases.len() > coverage::RULES.len(), "a rule without a case");
+    assert!(
+        cases.len() > coverage::RULES.len() + 2,
+        "a rule without a case"
+    );
 }
 
 fn a_promise_with_nothing_to_check_is_unknown() {

@@ -17,7 +17,7 @@ pub(crate) const SETUP: &str = "setup-";
 
 /// A line of the export.
 #[derive(Deserialize)]
-struct Line {
+pub(crate) struct Line {
     index: u64,
     term: u64,
     at: String,
@@ -32,21 +32,37 @@ struct Line {
     dup: bool,
 }
 
-/// The lines of an applied log.
+/// The value that each tag of a key stands for.
+pub(crate) type Tags<'a> = BTreeMap<(&'a str, &'a str), i64>;
+
+/// The lines of an export.
+///
+/// # Errors
+/// When it is none.
+pub(crate) fn parse(export: &str) -> anyhow::Result<Vec<Line>> {
+    let lines = export.lines().map(serde_json::from_str);
+    let lines = lines.collect::<Result<_, _>>();
+    lines.context("a line of the export")
+}
+
+/// The lines of an applied log, from an export of all of it.
 ///
 /// # Errors
 /// When the export holds what no client asked for, such as a value that is no number.
 pub(crate) fn translate(export: &str) -> anyhow::Result<String> {
-    let lines: Vec<Line> = export
-        .lines()
-        .map(serde_json::from_str)
-        .collect::<Result<_, _>>()
-        .context("a line of the export")?;
-    let tags = tags(&lines)?;
+    let lines = parse(export)?;
+    translate_piece(&lines, &tags(&lines)?)
+}
+
+/// The same of a piece of it, with the tags that were given anywhere.
+///
+/// # Errors
+/// As [`translate`].
+pub(crate) fn translate_piece(lines: &[Line], tags: &Tags<'_>) -> anyhow::Result<String> {
     let mut text = String::new();
-    for line in &lines {
+    for line in lines {
         let at = || format!("log index {}: {} {}", line.index, line.f, line.key);
-        if let Some(entry) = entry(line, &tags).with_context(at)? {
+        if let Some(entry) = entry(line, tags).with_context(at)? {
             text.push_str(&serde_json::to_string(&entry)?);
             text.push('\n');
         }
@@ -54,16 +70,18 @@ pub(crate) fn translate(export: &str) -> anyhow::Result<String> {
     Ok(text)
 }
 
-/// The value that each tag stands for.
-fn tags(lines: &[Line]) -> anyhow::Result<BTreeMap<(&str, &str), i64>> {
-    let puts = lines
-        .iter()
-        .filter(|line| line.f == "put" && line.result == Some(true) && !line.dup);
+/// The value that each tag stands for, from lines of any nodes: a tag is given once.
+///
+/// # Errors
+/// When a value is no number.
+pub(crate) fn tags<'a>(lines: impl IntoIterator<Item = &'a Line>) -> anyhow::Result<Tags<'a>> {
+    let puts = lines.into_iter();
+    let puts = puts.filter(|line| line.f == "put" && line.result == Some(true) && !line.dup);
     puts.map(|line| Ok(((line.key.as_str(), line.at.as_str()), number(&line.value)?)))
         .collect()
 }
 
-fn entry(line: &Line, tags: &BTreeMap<(&str, &str), i64>) -> anyhow::Result<Option<Entry>> {
+fn entry(line: &Line, tags: &Tags<'_>) -> anyhow::Result<Option<Entry>> {
     let op = line.op.clone().unwrap_or_default();
     if op.starts_with(SETUP) || ["ledger", "account"].contains(&line.f.as_str()) {
         return Ok(None);

@@ -1,7 +1,7 @@
 //! The end of a run: everything healed, every key written and read once more at every level, the nodes stopped, and their
 //! applied logs and digests taken from their directories.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 use std::process::Command;
@@ -12,13 +12,14 @@ use anyhow::Context as _;
 use serde_json::Value;
 
 use super::client::Client;
+use super::follow::{Piece, holes};
 use super::nodes::Nodes;
 use super::workloads::{Planned, bank};
 use super::world::World;
 use super::{api, applied, http};
 use crate::history::{Call, Happening, Level};
 use crate::random::Random;
-use crate::run::FinalState;
+use crate::run::{FinalState, Mark};
 
 /// How long a healed cluster may take to be ready.
 const HEALED: Duration = Duration::from_secs(30);
@@ -151,40 +152,141 @@ fn answered(world: &World, client: &mut Client, planned: &Planned) {
     }
 }
 
-/// Stops every node and leaves what they applied in `dir`.
+/// Stops every node and leaves what they applied in `dir`: what is in their logs, and the pieces that were collected before.
 ///
 /// # Errors
-/// When a node does not stop in good order, its directory does not verify, or cannot be exported.
-pub(crate) fn collect(nodes: &mut Nodes, dir: &Path, binary: &Path) -> anyhow::Result<()> {
+/// When a node does not stop in good order, its directory does not verify, or cannot be exported; and when the pieces leave
+/// something out.
+pub(crate) fn collect(
+    nodes: &mut Nodes,
+    dir: &Path,
+    binary: &Path,
+    mut pieces: Vec<Piece>,
+) -> anyhow::Result<()> {
     nodes.stop_all(STOPPED)?;
     let mut ends = Vec::new();
     for id in nodes.ids() {
-        let applied = verify(binary, &nodes.data_dir(id));
-        ends.push((id, applied.with_context(|| format!("node {id}"))?));
+        let verified = verify(binary, &nodes.data_dir(id));
+        let (applied, first) = verified.with_context(|| format!("node {id}"))?;
+        ends.push((id, applied, first));
     }
     // While they stop, one may apply an entry more than another: compared is what all have.
-    let until = ends.iter().map(|(_, applied)| *applied).min();
+    let until = ends.iter().map(|(_, applied, _)| *applied).min();
     let until = until.context("a cluster without nodes")?;
     let mut finals = Vec::new();
-    for (id, _) in &ends {
+    let mut last_pieces = Vec::new();
+    for (id, _, first) in &ends {
         let exported = export(binary, &nodes.data_dir(*id), until);
         let (lines, digest) = exported.with_context(|| format!("node {id}"))?;
-        let path = dir.join("logs").join(format!("n{id}.applied.jsonl"));
-        let log = applied::translate(&lines).with_context(|| format!("node {id}"))?;
-        fs::write(path, log)?;
+        last_pieces.push(Piece {
+            node: *id,
+            from: *first,
+            upto: until,
+            lines,
+        });
         finals.push(FinalState {
             node: *id,
             applied: until,
             digest,
+            first: *first,
+            marks: Vec::new(),
         });
     }
+    mark_snapshots(nodes, binary, &mut finals)?;
     let finals = serde_json::to_string_pretty(&finals)? + "\n";
     fs::write(dir.join("final.json"), finals)?;
+    last_pieces.append(&mut pieces);
+    leave_logs(dir, &last_pieces)?;
+    let holes = holes(&last_pieces, until);
+    anyhow::ensure!(
+        holes.is_empty(),
+        "every node purged log indexes {holes:?} before they were collected"
+    );
     Ok(())
 }
 
-/// Has the binary check a directory; gives its applied index.
-fn verify(binary: &Path, data: &Path) -> anyhow::Result<u64> {
+/// Has every stopped node's directory verified; index and digest of each, at the last index that all have applied.
+///
+/// # Errors
+/// When a directory does not verify, or cannot be exported.
+pub(crate) fn digests(nodes: &Nodes, binary: &Path) -> anyhow::Result<Vec<(u64, String)>> {
+    let ids = nodes.ids();
+    let verified = ids.iter().map(|id| {
+        let verified = verify(binary, &nodes.data_dir(*id));
+        Ok(verified.with_context(|| format!("node {id}"))?.0)
+    });
+    let applied = verified.collect::<anyhow::Result<Vec<u64>>>()?;
+    let until = applied
+        .into_iter()
+        .min()
+        .context("a cluster without nodes")?;
+    let at = |id: &u64| Ok((until, export(binary, &nodes.data_dir(*id), until)?.1));
+    ids.iter().map(at).collect()
+}
+
+/// The log of each node in a file of its own, and each further piece of it in one more.
+fn leave_logs(dir: &Path, pieces: &[Piece]) -> anyhow::Result<()> {
+    let lines = pieces.iter().map(|piece| applied::parse(&piece.lines));
+    let lines: Vec<Vec<applied::Line>> = lines.collect::<Result<_, _>>()?;
+    let tags = applied::tags(lines.iter().flatten())?;
+    let mut written: BTreeMap<u64, u64> = BTreeMap::new();
+    for (piece, lines) in pieces.iter().zip(&lines) {
+        let log = applied::translate_piece(lines, &tags);
+        let log = log.with_context(|| format!("node {}", piece.node))?;
+        let number = written.entry(piece.node).or_default();
+        let name = match *number {
+            0 => format!("n{}.applied.jsonl", piece.node),
+            more => format!("n{}-{more}.applied.jsonl", piece.node),
+        };
+        *number += 1;
+        fs::write(dir.join("logs").join(name), log)?;
+    }
+    Ok(())
+}
+
+/// Has the newest snapshot of each node say at which index it has which digest, and another node what its journal says of that.
+fn mark_snapshots(nodes: &Nodes, binary: &Path, finals: &mut [FinalState]) -> anyhow::Result<()> {
+    for at in 0..finals.len() {
+        let (id, until) = (finals[at].node, finals[at].applied);
+        let Some((index, digest)) = newest_snapshot(&nodes.data_dir(id).join("snapshots"))? else {
+            continue;
+        };
+        if index > until {
+            continue;
+        }
+        let mark = |by: &str, digest: String| Mark {
+            index,
+            digest,
+            by: by.to_owned(),
+        };
+        finals[at].marks.push(mark("snapshot", digest));
+        let other = (at + 1) % finals.len();
+        let (_, digest) = export(binary, &nodes.data_dir(finals[other].node), index)?;
+        finals[other].marks.push(mark("journal", digest));
+    }
+    Ok(())
+}
+
+/// Index and digest of the newest complete snapshot in a directory of them.
+fn newest_snapshot(dir: &Path) -> anyhow::Result<Option<(u64, String)>> {
+    let mut newest = None;
+    for entry in fs::read_dir(dir)? {
+        // What was not finished is none.
+        let Ok(manifest) = quorate::storage::snapshot::read(&entry?.path()) else {
+            continue;
+        };
+        let index = manifest.applied.log_id.map_or(0, |id| id.index);
+        let digest = manifest.applied.digest.iter();
+        newest = newest.max(Some((
+            index,
+            digest.map(|byte| format!("{byte:02x}")).collect(),
+        )));
+    }
+    Ok(newest)
+}
+
+/// Has the binary check a directory; gives its applied index, and the first one in its log.
+fn verify(binary: &Path, data: &Path) -> anyhow::Result<(u64, u64)> {
     let output = Command::new(binary)
         .args(["verify", "-o", "json"])
         .arg(data)
@@ -192,11 +294,13 @@ fn verify(binary: &Path, data: &Path) -> anyhow::Result<u64> {
     let told = String::from_utf8_lossy(&output.stderr).into_owned();
     anyhow::ensure!(output.status.success(), "verify: {told}");
     let found: Value = serde_json::from_slice(&output.stdout).context("verify")?;
-    let index = found["state"]["applied_index"].as_str();
-    index
-        .context("nothing is applied")?
-        .parse()
-        .context("an index")
+    let number = |value: &Value, what: &'static str| -> anyhow::Result<u64> {
+        Ok(value.as_str().context(what)?.parse()?)
+    };
+    Ok((
+        number(&found["state"]["applied_index"], "nothing is applied")?,
+        number(&found["log"]["first"], "no log")?,
+    ))
 }
 
 /// The applied log up to `until`, and the digest there.

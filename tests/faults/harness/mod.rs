@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! options -> nodes (processes) + net (a proxy a node) -> workloads: clients -> api, http -> history
-//!                         ^ nemesis: faults                                     |
+//!                  |      ^ nemesis: faults                                     |
+//!                  +-> follow: applied logs, if they are kept short             |
 //!            finish: heal, read everything once more, stop, export <------------+
 //! ```
 //!
@@ -15,6 +16,7 @@
 //! | a fault | its file in `faults/`, its line in `faults::ALL` |
 //! | a scenario | its file in `scenarios/`, its line in `scenarios::ALL` |
 //! | a mutant | its line in `src/mutants.rs`, where it is broken, its line in `mutants::CASES` |
+//! | a kind of outage under volume | `volume/`, which is a program of its own beside the runs |
 //! | an operation | `history::operation`, and how the API spells it in [`api`] and [`applied`] |
 
 pub(crate) mod api;
@@ -30,6 +32,8 @@ pub(crate) mod disks;
 pub(crate) mod faults;
 
 pub(crate) mod finish;
+
+pub(crate) mod follow;
 
 pub(crate) mod hand;
 
@@ -49,6 +53,8 @@ pub(crate) mod plan;
 
 pub(crate) mod scenarios;
 
+pub(crate) mod volume;
+
 pub(crate) mod watch;
 
 pub(crate) mod workloads;
@@ -65,6 +71,7 @@ use anyhow::Context as _;
 use serde_json::json;
 
 use self::client::Client;
+use self::follow::Followers;
 use self::nemesis::Nemesis;
 use self::nodes::{Nodes, Pace};
 use self::options::Options;
@@ -102,6 +109,36 @@ pub(crate) fn run(options: &Options, say: impl Fn(&str)) -> anyhow::Result<PathB
     let flags = &options.node_flag;
     let pace = Pace::of_lease(Duration::from_millis(options.lease_ms));
     let mut nodes = Nodes::new(&dir, &binary, options.nodes, pace, flags)?;
+    equip(&mut nodes, options, &faults, &say);
+    let history = File::create(dir.join("history.jsonl"))?;
+    let addresses = nodes.ids().into_iter().map(|id| (id, nodes.addr(id)));
+    let world = Arc::new(World::new(history, addresses.collect()));
+    let has_bank = workloads.iter().any(|workload| workload.needs_bank());
+    let followers = options.snapshots.then(|| Followers::start(&world));
+    match begin(&mut nodes, has_bank) {
+        Ok(()) => work(options, seed, &world, &mut nodes, &workloads, &faults, &say),
+        Err(error) => world.fail(format!("the cluster does not form: {error:#}")),
+    }
+    let pieces = followers.map_or(Vec::new(), |followers| followers.end(&world));
+    if let Err(error) = finish::collect(&mut nodes, &dir, &binary, pieces) {
+        world.fail(format!("{error:#}"));
+    }
+    for failure in world.failures() {
+        say(&format!("FAILURE {failure}"));
+    }
+    plan::write(options, seed, &nodes, &workloads, &faults, &binary, &dir)?;
+    let world = Arc::into_inner(world).context("a thread still holds the history")?;
+    world.finish()?;
+    Ok(dir)
+}
+
+/// Gives the nodes what the faults need, as far as the system lets us: a fault that lacks something is skipped.
+fn equip(
+    nodes: &mut Nodes,
+    options: &Options,
+    faults: &[&'static dyn faults::Fault],
+    say: impl Fn(&str),
+) {
     if (options.by_hand || faults.iter().any(|fault| fault.needs_disks()))
         && let Err(error) = nodes.make_disks()
     {
@@ -112,24 +149,9 @@ pub(crate) fn run(options: &Options, say: impl Fn(&str)) -> anyhow::Result<PathB
     {
         say(&format!("NO CLOCKS {error:#}"));
     }
-    let history = File::create(dir.join("history.jsonl"))?;
-    let addresses = nodes.ids().into_iter().map(|id| (id, nodes.addr(id)));
-    let world = Arc::new(World::new(history, addresses.collect()));
-    let has_bank = workloads.iter().any(|workload| workload.needs_bank());
-    match begin(&mut nodes, has_bank) {
-        Ok(()) => work(options, seed, &world, &mut nodes, &workloads, &faults, &say),
-        Err(error) => world.fail(format!("the cluster does not form: {error:#}")),
+    if options.snapshots {
+        nodes.make_snapshots();
     }
-    if let Err(error) = finish::collect(&mut nodes, &dir, &binary) {
-        world.fail(format!("{error:#}"));
-    }
-    for failure in world.failures() {
-        say(&format!("FAILURE {failure}"));
-    }
-    plan::write(options, seed, &nodes, &workloads, &faults, &binary, &dir)?;
-    let world = Arc::into_inner(world).context("a thread still holds the history")?;
-    world.finish()?;
-    Ok(dir)
 }
 
 /// Starts and forms the cluster.

@@ -3,6 +3,7 @@
 //!
 //! A run may be red for any reason, a failure of the harness among them. Only the promises named here count.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -21,6 +22,8 @@ enum By {
     Long(&'static str, &'static str, u64),
     /// A scenario, by name.
     Scenario(&'static str),
+    /// Outages under volume: `kills` or `cuts`, so many.
+    Volume(&'static str, &'static str),
 }
 
 /// A mutant, and who must find it.
@@ -40,6 +43,13 @@ const CASES: &[Case] = &[
         Mutant::AckBeforeSync,
         By::Run("set,register", "power", 25),
         &["set", "witness", "linear", "crash"],
+    ),
+    case(Mutant::AckBeforeSync, By::Volume("kills", "60"), FOUND),
+    case(Mutant::AckBeforeSync, By::Volume("cuts", "60"), FOUND),
+    case(
+        Mutant::TransferPostedAgain,
+        By::Volume("kills", "20"),
+        FOUND,
     ),
     case(
         Mutant::VoteNotSaved,
@@ -133,6 +143,9 @@ const CASES: &[Case] = &[
         &["linear", "witness"],
     ),
 ];
+
+/// What outages under volume find.
+const FOUND: &[&str] = &["lost", "doubled", "books", "crash"];
 
 const fn case(mutant: Mutant, by: By, breaks: &'static [&'static str]) -> Case {
     Case { mutant, by, breaks }
@@ -282,6 +295,15 @@ fn run(
             let tries = (left / 4).clamp(3, 50).to_string();
             command.args(["scenario", scenario, "--until-red", "--tries", &tries])
         }
+        By::Volume(outages, hits) => command.args([
+            outages,
+            "--hits",
+            hits,
+            "--transfers",
+            "60000",
+            "--batch",
+            "100",
+        ]),
     };
     command
         .args(["--seed", &seed.to_string(), "--dir"])
@@ -317,6 +339,13 @@ fn run(
             }
             Ok(broken)
         }
+        By::Volume(..) => {
+            let report = json_file(&dir.join("volume.json"))?;
+            let findings = report["findings"].as_array().context("no findings")?;
+            let kinds = findings.iter().filter_map(|one| one["kind"].as_str());
+            let kinds: BTreeSet<&str> = kinds.collect();
+            Ok(kinds.into_iter().map(str::to_owned).collect())
+        }
     }
 }
 
@@ -329,6 +358,7 @@ fn row(case: &Case, outcome: &Outcome) -> String {
     let (workload, fault) = match case.by {
         By::Run(workload, faults, _) | By::Long(workload, faults, _) => (workload, faults),
         By::Scenario(name) => ("probe", name),
+        By::Volume(outages, _) => ("batches", outages),
     };
     let spaced = |names: &str| names.replace(',', ", ").replace("none", "nothing");
     let (told, seconds) = match outcome.broken.as_slice() {

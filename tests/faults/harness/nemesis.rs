@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::faults::{Fault, Heal, Installed, NotInstalled};
+use super::faults::{Fault, Heal, Installed, NotInstalled, Until};
 use super::nodes::Nodes;
 use super::world::World;
 use crate::history::Happening;
@@ -51,6 +51,7 @@ struct Active {
     nodes: Vec<u64>,
     on_leader: bool,
     ends: Instant,
+    until: Option<Until>,
     heal: Heal,
 }
 
@@ -144,7 +145,8 @@ impl Nemesis {
     /// A fault that is not possible now has its turn a little later, unless it never will be.
     fn put_off(&mut self, nodes: &Nodes, fault: &'static dyn Fault) {
         let may_be_later = (nodes.has_disks() || !fault.needs_disks())
-            && (nodes.clocks().is_some() || !fault.needs_clocks());
+            && (nodes.clocks().is_some() || !fault.needs_clocks())
+            && (nodes.have_snapshots() || !fault.needs_snapshots());
         if may_be_later && self.put_off < PUT_OFF_MAX {
             self.put_off += 1;
             self.turn.push(fault);
@@ -174,6 +176,7 @@ impl Nemesis {
             nodes,
             how,
             lasts,
+            until,
             heal,
         } = installed;
         let on_leader = leader.is_some_and(|leader| nodes.contains(&leader));
@@ -183,6 +186,7 @@ impl Nemesis {
             nodes: nodes.clone(),
             on_leader,
             ends: Instant::now() + lasts,
+            until,
             heal,
         });
         Step {
@@ -193,9 +197,13 @@ impl Nemesis {
     }
 
     fn heal_due(&mut self, nodes: &mut Nodes, now: Instant) {
+        let is_over = |active: &Active| {
+            let until = active.until.as_ref();
+            active.ends <= now || until.is_some_and(|until| until(nodes))
+        };
         let (due, later) = std::mem::take(&mut self.active)
             .into_iter()
-            .partition(|active| active.ends <= now);
+            .partition(is_over);
         self.active = later;
         let due: Vec<Active> = due;
         for active in due {

@@ -17,13 +17,28 @@ use serde_json::json;
 
 use super::clocks::Clocks;
 use super::disks::Disks;
-use super::http::{Connection, Request};
+use super::http::{self, Connection, Request};
 use super::net::{Net, Proxied};
 use crate::ports::Ports;
 use crate::run::Exit;
 
 /// How long a look at a node may take.
 const GLANCE: Duration = Duration::from_millis(250);
+
+/// What keeps a log so short that a node that is away for seconds comes back by snapshot, and the transfer so slow that other
+/// faults meet it.
+const SNAPSHOTS: &[&str] = &[
+    "--log-segment-bytes",
+    "64KiB",
+    "--log-keep-bytes",
+    "64KiB",
+    "--snapshot-log-bytes",
+    "1MiB",
+    "--snapshot-every",
+    "1s",
+    "--snapshot-rate",
+    "2MiB",
+];
 
 /// Timeouts of the nodes, shorter than those for a LAN: less waiting, the same code.
 #[derive(Clone, Copy, Debug)]
@@ -60,6 +75,8 @@ pub(crate) struct Nodes {
     running: BTreeMap<u64, Running>,
     disks: Option<Disks>,
     clocks: Option<Clocks>,
+    /// Flags for those that make snapshots.
+    snapshots: Option<&'static [&'static str]>,
     exits: Vec<Exit>,
 }
 
@@ -98,6 +115,7 @@ impl Nodes {
             running: BTreeMap::new(),
             disks: None,
             clocks: None,
+            snapshots: None,
             exits: Vec::new(),
         };
         nodes.list(std::process::id(), &std::env::current_exe()?)?;
@@ -163,6 +181,21 @@ impl Nodes {
     /// The same, to change what holds from a node's next start on.
     pub(crate) fn clocks_mut(&mut self) -> Option<&mut Clocks> {
         self.clocks.as_mut()
+    }
+
+    /// Has the nodes make snapshots and keep little of their log; before any is started. Otherwise they keep all of it.
+    pub(crate) fn make_snapshots(&mut self) {
+        self.set_snapshots(SNAPSHOTS);
+    }
+
+    /// The same, with these flags.
+    pub(crate) fn set_snapshots(&mut self, flags: &'static [&'static str]) {
+        self.snapshots = Some(flags);
+    }
+
+    /// Whether they do.
+    pub(crate) fn have_snapshots(&self) -> bool {
+        self.snapshots.is_some()
     }
 
     /// Cuts the power of nodes: first their disks, then their processes.
@@ -241,8 +274,8 @@ impl Nodes {
             .args(["--heartbeat", &millis(self.pace.heartbeat)])
             .args(["--election-min", &millis(self.pace.election_min)])
             .args(["--election-max", &millis(self.pace.election_max)])
-            // The checkers want every command from the first on, from the log.
-            .args(["--log-keep-bytes", "1TiB"])
+            // Without snapshots the checkers find every command from the first on in the log of any node.
+            .args(self.snapshots.unwrap_or(&["--log-keep-bytes", "1TiB"]))
             .args(&self.flags)
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
@@ -371,6 +404,22 @@ impl Nodes {
         leading.max_by_key(|(_, term)| *term)
     }
 
+    /// The last index in any log of those that are awake.
+    pub(crate) fn last_index(&self) -> Option<u64> {
+        let awake = self.awake().into_iter();
+        let last = awake.filter_map(|id| metric(self.addr(id), "quorate_raft_last_log_index"));
+        last.max()
+    }
+
+    /// Whether the logs of all but `away` begin after `index`.
+    pub(crate) fn all_purged(&self, away: u64, index: u64) -> bool {
+        let others = self.ids().into_iter().filter(|id| *id != away);
+        let purged = |id| metric(self.addr(id), "quorate_raft_purged_index");
+        let awake = self.awake();
+        let mut others = others.map(|id| awake.contains(&id).then(|| purged(id)).flatten());
+        others.all(|purged| purged >= Some(index))
+    }
+
     /// The body that forms the cluster.
     pub(crate) fn members(&self) -> String {
         let member = |id: u64| {
@@ -411,6 +460,16 @@ pub(crate) fn leading(addr: SocketAddr, connection: &mut Connection) -> Option<u
     let reply = connection.ask(addr, &request, GLANCE).ok()?;
     let leads = reply.header("quorate-role") == Some("leader");
     reply.number("quorate-term").filter(|_| leads)
+}
+
+/// What the node at `addr` measures as `name`, a whole number.
+pub(crate) fn metric(addr: SocketAddr, name: &str) -> Option<u64> {
+    let reply = http::ask(addr, "GET", "/metrics", "", GLANCE).ok()?;
+    let text = reply.text();
+    let values = text
+        .lines()
+        .filter_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+    values.last()?.parse().ok()
 }
 
 fn local(port: u16) -> SocketAddr {

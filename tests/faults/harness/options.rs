@@ -79,6 +79,9 @@ pub(crate) struct Options {
     /// are by default.
     #[arg(long, default_value_t = 700)]
     pub(crate) lease_ms: u64,
+    /// The nodes make a snapshot each second and keep little of their log; otherwise they keep all of it and make none.
+    #[arg(long)]
+    pub(crate) snapshots: bool,
     /// Where to leave the run; made from the seed if not given.
     #[arg(long, value_name = "DIR")]
     pub(crate) dir: Option<PathBuf>,
@@ -154,6 +157,9 @@ impl Options {
                 &format!(" --faults {}", self.faults.join(",")),
                 " --by-hand",
             );
+        }
+        if self.snapshots {
+            line.push_str(" --snapshots");
         }
         for flag in &self.node_flag {
             line.push_str(&format!(" --node-flag={flag}"));

@@ -11,7 +11,7 @@ use super::faults::Fault;
 use super::nodes::Nodes;
 use super::options::Options;
 use super::workloads::Workload;
-use crate::run::{Expect, Installs, Plan};
+use crate::run::{Expect, Installs, Plan, Snapshots};
 
 /// Answered operations a second that a run must have had at least.
 const RATE_MIN: f64 = 5.0;
@@ -50,7 +50,10 @@ pub(crate) fn write(
 
 /// Faults that can be installed here; the others are skipped, which the report says.
 fn possible(nodes: &Nodes, faults: &[&'static dyn Fault]) -> Vec<&'static dyn Fault> {
-    let possible = |fault: &&'static dyn Fault| nodes.has_disks() || !fault.needs_disks();
+    let possible = |fault: &&'static dyn Fault| {
+        (nodes.has_disks() || !fault.needs_disks())
+            && (nodes.have_snapshots() || !fault.needs_snapshots())
+    };
     faults.iter().copied().filter(possible).collect()
 }
 
@@ -76,24 +79,38 @@ fn expect(
         times: times.max(1),
         on_leader: (times / 3).max(1),
     };
-    let faults = faults
+    let named = faults
         .iter()
         .map(|fault| (fault.name().to_owned(), installs));
     Expect {
         promises,
         operations,
         rate_min: if is_idle { 1.0 } else { RATE_MIN },
-        faults: faults.collect(),
+        faults: named.collect(),
         lease_served_min_percent: if is_idle { 0.0 } else { LEASE_MIN },
+        snapshots: snapshots(options, faults),
         final_phase: true,
         crash_lines: Vec::new(),
+    }
+}
+
+/// Every node makes more than one in the time; who was away for long enough gets one.
+fn snapshots(options: &Options, faults: &[&'static dyn Fault]) -> Snapshots {
+    if !options.snapshots {
+        return Snapshots::default();
+    }
+    let installed = faults.iter().any(|fault| fault.needs_snapshots());
+    Snapshots {
+        made: usize::try_from(2 * options.nodes).unwrap_or(usize::MAX),
+        installed: usize::from(installed),
+        purged: true,
     }
 }
 
 fn described(options: &Options) -> Map<String, Value> {
     let described = json!({
         "faults": options.faults, "by_hand": options.by_hand, "clients": options.clients, "seconds": options.seconds,
-        "overlap": options.overlap, "every_ms": options.every_ms, "lease_ms": options.lease_ms, "node_flags": options.node_flag,
+        "snapshots": options.snapshots, "overlap": options.overlap, "every_ms": options.every_ms, "lease_ms": options.lease_ms, "node_flags": options.node_flag,
     });
     match described {
         Value::Object(map) => map,

@@ -39,6 +39,7 @@ pub(crate) const RULES: &[(&str, Rule)] = &[
         "leases served enough of the lease reads while nothing was broken",
         lease_share,
     ),
+    ("snapshots were made and installed as planned", snapshots),
     (
         "the final phase wrote every key and read everything at every level",
         final_phase,
@@ -167,6 +168,23 @@ fn lease_share(evidence: &Evidence) -> Vec<String> {
         )
     };
     is_short.then(what).into_iter().collect()
+}
+
+fn snapshots(evidence: &Evidence) -> Vec<String> {
+    let due = evidence.plan.expect.snapshots;
+    let seen = statistics::Snapshots::of(&evidence.output);
+    let few = |what: &str, seen: usize, due: usize| {
+        (seen < due).then(|| format!("{seen} snapshots {what} of {due}"))
+    };
+    let mut missing = Vec::new();
+    missing.extend(few("made", seen.made, due.made));
+    missing.extend(few("installed", seen.installed, due.installed));
+    let whole = evidence
+        .finals
+        .iter()
+        .filter(|end| due.purged && end.first == 0);
+    missing.extend(whole.map(|end| format!("the log of node {} was never purged", end.node)));
+    missing
 }
 
 fn final_phase(evidence: &Evidence) -> Vec<String> {

@@ -1,13 +1,15 @@
 //! After the last heal, every node has the same state.
 
-use crate::run::Evidence;
+use std::collections::BTreeMap;
+
+use crate::run::{Evidence, FinalState, Mark};
 
 use super::{Fact, Limits, Promise, Verdict};
 
 /// One state everywhere.
 pub(crate) const PROMISE: Promise = Promise {
     name: "digests",
-    says: "after the last heal all nodes are at one index and have one digest",
+    says: "after the last heal all nodes are at one index and have one digest, and their snapshots had that of their time",
     check,
 };
 
@@ -28,5 +30,26 @@ fn check(evidence: &Evidence, _: &Limits) -> Verdict {
             first.node, first.applied, first.digest, end.node, end.applied, end.digest
         ))
     });
-    Verdict::of(evidence.finals.len(), facts.collect())
+    let mut facts: Vec<Fact> = facts.collect();
+    facts.extend(marks(&evidence.finals));
+    Verdict::of(evidence.finals.len(), facts)
+}
+
+/// Where two nodes differ in what they say of an earlier index.
+fn marks(finals: &[FinalState]) -> Vec<Fact> {
+    let mut known: BTreeMap<u64, (u64, &Mark)> = BTreeMap::new();
+    let mut facts = Vec::new();
+    let all = finals
+        .iter()
+        .flat_map(|end| end.marks.iter().map(move |mark| (end.node, mark)));
+    for (node, mark) in all {
+        let (other, first) = *known.entry(mark.index).or_insert((node, mark));
+        if first.digest != mark.digest {
+            facts.push(Fact::new(format!(
+                "at index {} the {} of node {other} has digest {}, the {} of node {node} {}",
+                mark.index, first.by, first.digest, mark.by, mark.digest
+            )));
+        }
+    }
+    facts
 }

@@ -35,8 +35,13 @@ fn check(evidence: &Evidence, _: &Limits) -> Verdict {
     }
     let mut facts = Vec::new();
     for end in &evidence.finals {
-        let log = evidence.logs.iter().find(|log| log.node == end.node);
-        let last = log.map(|log| log.entries.last().map_or(0, |entry| entry.index));
+        let mut logs = (evidence.logs.iter())
+            .filter(|log| log.node == end.node)
+            .peekable();
+        // What it got by snapshot is in no log of its own.
+        let is_logged = logs.peek().is_some() && end.first <= *index;
+        let entries = logs.flat_map(|log| log.entries.last());
+        let last = is_logged.then(|| entries.map(|entry| entry.index).max().unwrap_or(0));
         let short = [Some(end.applied), last]
             .into_iter()
             .flatten()

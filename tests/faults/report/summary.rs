@@ -71,6 +71,14 @@ fn happened(out: &mut String, statistics: &Statistics) {
         "- {} writes reached the log a second time, were known by their idempotency key and not done again",
         statistics.retries
     );
+    let snapshots = statistics.snapshots;
+    if snapshots.made > 0 {
+        let _ = writeln!(
+            out,
+            "- {} snapshots made, {} begun to be sent, {} installed",
+            snapshots.made, snapshots.sent, snapshots.installed
+        );
+    }
     let _ = writeln!(out, "- faults: {}", faults(&statistics.faults));
 }
 
@@ -166,6 +174,9 @@ fn again(plan: &Plan) -> Option<String> {
     for name in ["clients", "seconds", "overlap", "every_ms", "lease_ms"] {
         let value = plan.options.get(name)?.as_u64()?;
         let _ = write!(line, " --{} {value}", name.replace('_', "-"));
+    }
+    if plan.options.get("snapshots") == Some(&Value::Bool(true)) {
+        line.push_str(" --snapshots");
     }
     for flag in list("node_flags")? {
         let _ = write!(line, " --node-flag={flag}");

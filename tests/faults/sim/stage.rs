@@ -296,6 +296,8 @@ impl Stage {
                 node: *id,
                 applied,
                 digest,
+                first: 0,
+                marks: Vec::new(),
             });
             let export = self.world.export(*id);
             match export.and_then(|text| applied::translate(&text).map_err(|e| format!("{e:#}"))) {

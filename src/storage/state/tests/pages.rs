@@ -132,6 +132,64 @@ fn an_export_begins_at_the_purge_point_and_says_so_if_that_moves() {
 }
 
 #[test]
+fn an_export_that_goes_on_leaves_out_only_what_was_purged_unseen() {
+    let dir = tempfile::tempdir().unwrap();
+    let entries = Workload::new(10).entries(120);
+    let node = Node::new(dir.path());
+    node.apply(&entries);
+    let (whole, end, _) = node.export(usize::MAX, None).unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let node = Node::new(dir.path());
+    let (mut pages, mut lines) = (Pages::new(None), Vec::new());
+    let mut begins = Vec::new();
+    for (upto, purged) in [(40, 30), (70, 60), (100, 99), (120, 100)] {
+        let from = usize::try_from(pages.wanted().0).unwrap();
+        node.apply(&entries[from..upto]);
+        let seen = loop {
+            if let Some(seen) = node.give(500, &mut pages, &mut lines).unwrap() {
+                break seen;
+            }
+        };
+        assert_eq!(seen.digest, memory(&entries[..upto]).digest());
+        begins.push(pages.first().unwrap());
+        pages.go_on();
+        node.log.purge(entries[purged].id);
+    }
+    assert_eq!(begins, [0, 0, 0, 0], "it saw everything in time");
+    assert_eq!(lines, whole);
+    // Purged further than it was seen.
+    let dir = tempfile::tempdir().unwrap();
+    let node = Node::new(dir.path());
+    let (mut pages, mut lines) = (Pages::new(None), Vec::new());
+    node.apply(&entries[..40]);
+    while node.give(500, &mut pages, &mut lines).unwrap().is_none() {}
+    pages.go_on();
+    node.apply(&entries[40..]);
+    node.log.purge(entries[80].id);
+    let last = loop {
+        if let Some(last) = node.give(500, &mut pages, &mut lines).unwrap() {
+            break last;
+        }
+    };
+    assert_eq!((last, pages.first()), (end, Some(81)));
+    let due = |line: &&Line| line.index < 40 || line.index > 80;
+    let due: Vec<Line> = whole.iter().filter(due).cloned().collect();
+    assert_eq!(lines, due);
+}
+
+#[test]
+fn the_digest_of_an_index_that_is_purged_is_told_all_the_same() {
+    let dir = tempfile::tempdir().unwrap();
+    let entries = Workload::new(11).entries(60);
+    let node = Node::new(dir.path());
+    node.apply(&entries);
+    node.log.purge(entries[40].id);
+    let (lines, end, _) = node.export(500, Some(20)).unwrap();
+    assert_eq!((lines.len(), end.index), (0, 20));
+    assert_eq!(end.digest, memory(&entries[..=20]).digest());
+}
+
+#[test]
 fn pages_that_do_not_lead_to_the_digest_stored_are_an_error() {
     let dir = tempfile::tempdir().unwrap();
     let node = Node::new(dir.path());

@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 
 use crate::history::applied::Entry;
 use crate::history::{Call, Happening, Level};
-use crate::run::{Exit, Expect, FinalState, Installs, Plan};
+use crate::run::{Exit, Expect, FinalState, Installs, Plan, Snapshots};
 
 use super::cluster::{Cluster, FAULTS, MS, NODES};
 use super::{Files, Flaw};
@@ -119,6 +119,8 @@ impl Cluster {
             node,
             applied: self.last_index,
             digest: digest(&self.nodes[&node].state),
+            first: 0,
+            marks: Vec::new(),
         };
         if is(Flaw::LeftBehind) {
             entries.truncate(entries.len() - 5);
@@ -164,6 +166,7 @@ impl Cluster {
             rate_min: 1.0,
             faults: faults.map(|fault| ((*fault).to_owned(), twice)).collect(),
             lease_served_min_percent: if has_lease { 20.0 } else { 0.0 },
+            snapshots: Snapshots::default(),
             final_phase: true,
             crash_lines: Vec::new(),
         }

@@ -63,6 +63,7 @@ impl Fault for Bridge {
                 named_nodes(&others)
             )),
             lasts: part(lease, 250),
+            until: None,
             heal: Box::new(move |nodes| {
                 nodes.net.heal(&directions, is_lost);
                 Ok(())

@@ -43,6 +43,7 @@ impl Fault for Jumps {
             how: None,
             // A node looks at its file once a second.
             lasts: Duration::from_millis(random.between(1200, 4000)),
+            until: None,
             heal: Box::new(move |nodes| {
                 let clocks = nodes.clocks().ok_or_else(|| anyhow::anyhow!("no clocks"))?;
                 moved.iter().try_for_each(|id| clocks.set_ahead(*id, 0))

@@ -40,6 +40,7 @@ impl Fault for Kill {
             nodes: chosen,
             how: None,
             lasts,
+            until: None,
             heal: Box::new(move |nodes| {
                 for id in killed {
                     nodes.start(id)?;

@@ -1,5 +1,7 @@
 //! What is done to the cluster, one file a fault. To add one, write its file and add its line to [`ALL`].
 
+pub(crate) mod away;
+
 pub(crate) mod bridge;
 
 pub(crate) mod jumps;
@@ -31,9 +33,14 @@ pub(crate) struct Installed {
     pub(crate) how: Option<String>,
     /// How long it is to last.
     pub(crate) lasts: Duration,
+    /// What it waits for: once this is so, it ends before that time.
+    pub(crate) until: Option<Until>,
     /// Ends it.
     pub(crate) heal: Heal,
 }
+
+/// Whether what a fault waits for has come to pass.
+pub(crate) type Until = Box<dyn Fn(&Nodes) -> bool>;
 
 /// Ends a fault.
 pub(crate) type Heal = Box<dyn FnOnce(&mut Nodes) -> anyhow::Result<()>>;
@@ -66,6 +73,10 @@ pub(crate) trait Fault: Sync {
     fn needs_clocks(&self) -> bool {
         false
     }
+    /// Whether the nodes must make snapshots and keep little of their log.
+    fn needs_snapshots(&self) -> bool {
+        false
+    }
     /// Installs one. `leader` is who leads if it is to be hit.
     ///
     /// # Errors
@@ -86,6 +97,7 @@ pub(crate) const ALL: &[&dyn Fault] = &[
     &slow::Slow,
     &moves::Moves,
     &bridge::Bridge,
+    &away::Away,
     &power::Power,
     &jumps::Jumps,
     &rates::Rates,
@@ -114,11 +126,7 @@ fn targets(
         7..9 => minority + 1,
         _ => size,
     };
-    let mut order = shuffled(&awake, random);
-    if let Some(leader) = leader.filter(|leader| order.contains(leader)) {
-        order.retain(|id| *id != leader);
-        order.insert(0, leader);
-    }
+    let mut order = leader_first(&awake, leader, random);
     order.truncate(count.max(1));
     Ok(order)
 }
@@ -129,11 +137,7 @@ fn minority(
     leader: Option<u64>,
     random: &mut Random,
 ) -> Result<Vec<u64>, NotInstalled> {
-    let mut order = shuffled(&nodes.awake(), random);
-    if let Some(leader) = leader {
-        order.retain(|id| *id != leader);
-        order.insert(0, leader);
-    }
+    let mut order = leader_first(&nodes.awake(), leader, random);
     order.truncate((nodes.ids().len() - 1) / 2);
     if order.is_empty() {
         return Err(NotInstalled::Skipped("nobody is awake".to_owned()));
@@ -159,6 +163,15 @@ fn shuffled(from: &[u64], random: &mut Random) -> Vec<u64> {
     while !left.is_empty() {
         let at = random.below(left.len() as u64);
         order.push(left.swap_remove(usize::try_from(at).expect("below a length")));
+    }
+    order
+}
+
+/// In a random order, but for the leader: it comes first if it is to be hit and among them.
+fn leader_first(from: &[u64], leader: Option<u64>, random: &mut Random) -> Vec<u64> {
+    let mut order = shuffled(from, random);
+    if let Some(at) = order.iter().position(|id| Some(*id) == leader) {
+        order[..=at].rotate_right(1);
     }
     order
 }

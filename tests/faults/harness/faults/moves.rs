@@ -39,6 +39,7 @@ impl Fault for Moves {
                 nodes: vec![leader, to],
                 how: Some(format!("from n{leader} to n{to}")),
                 lasts: Duration::ZERO,
+                until: None,
                 heal: Box::new(|_| Ok(())),
             }),
             // A refusal changes nothing; one that timed out may yet come true, which is as good.

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use super::{Fault, Installed, NotInstalled, named_nodes, part, shuffled};
+use super::{Fault, Installed, NotInstalled, leader_first, named_nodes, part};
 use crate::harness::nodes::Nodes;
 use crate::random::Random;
 
@@ -28,11 +28,7 @@ impl Fault for Partition {
         leader: Option<u64>,
         random: &mut Random,
     ) -> Result<Installed, NotInstalled> {
-        let mut order = shuffled(&nodes.ids(), random);
-        if let Some(leader) = leader {
-            order.retain(|id| *id != leader);
-            order.insert(0, leader);
-        }
+        let order = leader_first(&nodes.ids(), leader, random);
         let shape = random.pick(SHAPES);
         let directions = (shape.cuts)(&order);
         let flaps = random
@@ -48,6 +44,7 @@ impl Fault for Partition {
             nodes: touched(&directions),
             how: Some(shape.told(&order, flaps)),
             lasts,
+            until: None,
             heal: Box::new(move |nodes| {
                 nodes.net.heal(&directions, is_lost);
                 Ok(())

@@ -40,6 +40,7 @@ impl Fault for Pause {
             nodes: chosen,
             how: None,
             lasts,
+            until: None,
             heal: Box::new(move |nodes| {
                 for id in paused {
                     // Another fault may have ended it meanwhile.

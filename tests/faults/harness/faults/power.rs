@@ -38,6 +38,7 @@ impl Fault for Power {
             nodes: chosen,
             how: None,
             lasts,
+            until: None,
             heal: Box::new(move |nodes| {
                 for id in dark {
                     nodes.restore_power(id)?;

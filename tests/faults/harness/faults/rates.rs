@@ -1,7 +1,7 @@
 //! Nodes are killed and started again with clocks that run too fast or too slow, by as much as lease reads must bear: a
 //! fifth, in opposite directions. In the end they are killed once more and have right clocks.
 
-use super::{Fault, Installed, NotInstalled, no_clocks, part, shuffled};
+use super::{Fault, Installed, NotInstalled, leader_first, no_clocks, part};
 use crate::harness::nodes::Nodes;
 use crate::random::Random;
 
@@ -32,11 +32,7 @@ impl Fault for Rates {
         random: &mut Random,
     ) -> Result<Installed, NotInstalled> {
         nodes.clocks().ok_or_else(no_clocks)?;
-        let mut order = shuffled(&nodes.awake(), random);
-        if let Some(leader) = leader {
-            order.retain(|id| *id != leader);
-            order.insert(0, leader);
-        }
+        let mut order = leader_first(&nodes.awake(), leader, random);
         let count = random.between(1, order.len().max(1) as u64 + 1);
         order.truncate(usize::try_from(count).unwrap_or(usize::MAX));
         if order.is_empty() {
@@ -49,6 +45,7 @@ impl Fault for Rates {
             nodes: order,
             how: None,
             lasts,
+            until: None,
             heal: Box::new(move |nodes| restart(nodes, &wrong, |_| 100)),
         })
     }

@@ -46,6 +46,7 @@ impl Fault for Slow {
             how: Some(format!("up to {} ms late {place}", delay.as_millis())),
             nodes: if everywhere { ids } else { vec![centre] },
             lasts: part(nodes.pace().election_max, *random.pick(&[100, 300, 500])),
+            until: None,
             heal: Box::new(move |nodes| {
                 nodes.net.change(&directions, |quality| {
                     (quality.delay, quality.spikes) = (Duration::ZERO, 0);

@@ -5,7 +5,6 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::probe::ms;
 use super::{Scenario, Stage, Tried};
 use crate::harness::http;
 use crate::history::Level;
@@ -67,19 +66,13 @@ impl Scenario for FastFollowers {
         });
         stage.heal()?;
         let seen = probe.seen();
-        let of_others = seen.first.iter().filter(|(id, _)| **id != leader);
-        let led = of_others.map(|(_, at)| at.saturating_sub(cut)).min();
-        let by_lease = seen.by_lease.map(|at| at.saturating_sub(cut));
+        let led = seen.led_by_another(leader, cut);
         Ok(Tried {
             skipped: None,
             is_set: true,
             // By the leader's clock its lease was not over.
             is_reached: led.is_some_and(|led| led < stage.lease() * 100 / 81),
-            told: format!(
-                "first write of another after {}, last lease read after {}",
-                led.map_or("none".to_owned(), ms),
-                by_lease.map_or("none".to_owned(), ms),
-            ),
+            told: seen.told(leader, cut),
             stale: seen.stale,
         })
     }

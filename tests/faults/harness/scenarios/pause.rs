@@ -72,12 +72,11 @@ impl Scenario for PausedLeader {
         })?;
         stage.heal()?;
         let seen = probe.seen();
-        let mut of_others = seen.first.iter().filter(|(id, _)| **id != leader);
-        let is_reached = of_others.any(|(_, at)| *at < woken);
+        let led = seen.led_by_another(leader, Duration::ZERO);
         Ok(Tried {
             skipped: None,
             is_set: true,
-            is_reached,
+            is_reached: led.is_some_and(|led| led < woken),
             told: format!("frozen for {}, {} reads answered", ms(frozen), seen.reads),
             stale: seen.stale,
         })

@@ -43,13 +43,36 @@ pub(crate) struct Seen {
     /// The acknowledged write that is newest in the log.
     newest: Option<Write>,
     /// By node, when its first write was acknowledged.
-    pub(crate) first: BTreeMap<u64, Duration>,
+    first: BTreeMap<u64, Duration>,
     /// When the last read began that a lease served.
-    pub(crate) by_lease: Option<Duration>,
+    by_lease: Option<Duration>,
     /// Reads that were answered.
     pub(crate) reads: u64,
     /// What is wrong with the first read that should have seen more.
     pub(crate) stale: Option<String>,
+}
+
+impl Seen {
+    /// When the first write was acknowledged by another node than `leader`, after the time `since`.
+    pub(crate) fn led_by_another(&self, leader: u64, since: Duration) -> Option<Duration> {
+        let others = self.first.iter().filter(|(id, _)| **id != leader);
+        others.map(|(_, at)| at.saturating_sub(since)).min()
+    }
+
+    /// When the last read began that a lease served, after the time `since`.
+    pub(crate) fn last_by_lease(&self, since: Duration) -> Option<Duration> {
+        self.by_lease.map(|at| at.saturating_sub(since))
+    }
+
+    /// The two for people.
+    pub(crate) fn told(&self, leader: u64, since: Duration) -> String {
+        let time = |at: Option<Duration>| at.map_or("none".to_owned(), ms);
+        format!(
+            "first write of another after {}, last lease read after {}",
+            time(self.led_by_another(leader, since)),
+            time(self.last_by_lease(since)),
+        )
+    }
 }
 
 #[derive(Clone, Copy, Debug)]

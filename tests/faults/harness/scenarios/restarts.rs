@@ -94,19 +94,12 @@ fn stage_restart(
     })?;
     stage.heal()?;
     let seen = probe.seen();
-    let of_others = seen.first.iter().filter(|(id, _)| **id != leader);
-    let led = of_others.map(|(_, at)| at.saturating_sub(cut)).min();
-    let by_lease = seen.by_lease.map(|at| at.saturating_sub(cut));
+    let led = seen.led_by_another(leader, cut);
     Ok(Tried {
         skipped: None,
         is_set: back < stage.part(60),
         is_reached: led.is_some_and(|led| led < stage.part(60)),
-        told: format!(
-            "back after {}, first write of another after {}, last lease read after {}",
-            ms(back),
-            led.map_or("none".to_owned(), ms),
-            by_lease.map_or("none".to_owned(), ms),
-        ),
+        told: format!("back after {}, {}", ms(back), seen.told(leader, cut)),
         stale: seen.stale,
     })
 }

@@ -6,7 +6,6 @@
 use std::thread;
 use std::time::Duration;
 
-use super::probe::ms;
 use super::{Scenario, Stage, Tried};
 use crate::harness::http;
 use crate::history::Level;
@@ -50,17 +49,13 @@ impl Scenario for DeafTransfer {
         });
         stage.heal()?;
         let seen = probe.seen();
-        let led = seen.first.get(&heir).map(|at| at.saturating_sub(handed));
-        let by_lease = seen.by_lease.map(|at| at.saturating_sub(handed));
+        // Only the heir is written to.
+        let led = seen.led_by_another(leader, handed);
         Ok(Tried {
             skipped: None,
             is_set: true,
             is_reached: led.is_some_and(|led| led < stage.part(60)),
-            told: format!(
-                "first write of the heir after {}, last lease read after {}",
-                led.map_or("none".to_owned(), ms),
-                by_lease.map_or("none".to_owned(), ms),
-            ),
+            told: seen.told(leader, handed),
             stale: seen.stale,
         })
     }

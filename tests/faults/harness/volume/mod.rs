@@ -1,0 +1,288 @@
+//! Outages by the hundreds under a load of transfers by the million: nothing acknowledged may be lost, nothing may be done twice.
+//!
+//! The other runs record every operation and judge each answer, which volume does not allow. Here each client sends batches of
+//! transfers whose ids and amounts follow from seed, client and number ([`load`]), sends a batch until it is answered, and in the
+//! end the books must say what all of them together come to ([`audit`]): each batch, sent once more, is found whole, and each
+//! account has on every node the debits and credits of every batch exactly once.
+//!
+//! What is done to the nodes is drawn from the seed ([`outages`]): one, a majority or all of them are killed, or lose their power.
+
+mod audit;
+
+mod load;
+
+mod outages;
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use anyhow::Context as _;
+use clap::Args;
+use serde_json::{Value, json};
+
+use self::load::Load;
+use self::outages::Outages;
+use super::nodes::{Nodes, Pace};
+use crate::statistics::Snapshots;
+
+/// How a node is hit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Outage {
+    /// SIGKILL.
+    Kill,
+    /// Its power is cut: its process ends, and what was not synced is gone.
+    Cut,
+}
+
+/// Outages under a load of transfers.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct Options {
+    /// How many nodes are hit, each counted that is hit together with others.
+    #[arg(long)]
+    hits: Option<u64>,
+    /// How many transfers are to be acknowledged meanwhile.
+    #[arg(long)]
+    transfers: Option<u64>,
+    /// Transfers in a request.
+    #[arg(long, default_value_t = 20)]
+    batch: u64,
+    /// Clients, each with one request at a time.
+    #[arg(long, default_value_t = 8)]
+    clients: u64,
+    /// The pause of a client between two batches in milliseconds, in the mean.
+    #[arg(long, default_value_t = 20)]
+    think_ms: u64,
+    /// How many nodes.
+    #[arg(long, default_value_t = 3)]
+    nodes: u64,
+    /// The nodes' lease in milliseconds, which is the longest time to an election.
+    #[arg(long, default_value_t = 700)]
+    lease_ms: u64,
+    /// Everything random is drawn from it; drawn from the clock if not given.
+    #[arg(long)]
+    seed: Option<u64>,
+    /// Where to leave what was found; made from the seed if not given.
+    #[arg(long, value_name = "DIR")]
+    dir: Option<PathBuf>,
+    /// Where directories are made.
+    #[arg(long, value_name = "DIR", default_value = "target/faults")]
+    root: PathBuf,
+    /// The binary; the one that was built with the tests if not given.
+    #[arg(long, value_name = "FILE", env = "QUORATE_BIN")]
+    binary: Option<PathBuf>,
+}
+
+/// The long form: hits, transfers.
+const KILLS: (u64, u64) = (1000, 1_000_000);
+const CUTS: (u64, u64) = (300, 300_000);
+
+/// A log that is purged while the run goes on, and a state that is sealed, so that outages meet that too.
+const FLAGS: &[&str] = &[
+    "--log-segment-bytes",
+    "2MiB",
+    "--log-keep-bytes",
+    "4MiB",
+    "--snapshot-log-bytes",
+    "16MiB",
+    "--seal-journal-bytes",
+    "8MiB",
+    "--state-cache-bytes",
+    "32MiB",
+];
+
+/// Something that is wrong, by its kind.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Finding {
+    /// `lost`, `doubled`, `books`, `crash` or `failure`, which is one of the harness.
+    pub(crate) kind: &'static str,
+    /// In words.
+    pub(crate) what: String,
+}
+
+impl Finding {
+    fn new(kind: &'static str, what: impl Into<String>) -> Finding {
+        Finding {
+            kind,
+            what: what.into(),
+        }
+    }
+}
+
+impl Outage {
+    fn command(self) -> &'static str {
+        match self {
+            Outage::Kill => "kills",
+            Outage::Cut => "cuts",
+        }
+    }
+}
+
+/// Plays it; whether nothing was found.
+///
+/// # Errors
+/// When it cannot be begun, or nothing be left behind.
+pub(crate) fn play(outage: Outage, options: &Options, say: impl Fn(&str)) -> anyhow::Result<bool> {
+    anyhow::ensure!((2..=7).contains(&options.nodes), "from 2 to 7 nodes");
+    anyhow::ensure!(
+        (1..=8190).contains(&options.batch) && options.clients > 0,
+        "a batch has from 1 to 8,190 transfers, and somebody must send it"
+    );
+    let clock = SystemTime::now().duration_since(UNIX_EPOCH)?;
+    let seed = options.seed.unwrap_or(u64::from(clock.subsec_nanos()));
+    let (hits, transfers) = match outage {
+        Outage::Kill => KILLS,
+        Outage::Cut => CUTS,
+    };
+    let aim = Aim {
+        hits: options.hits.unwrap_or(hits),
+        transfers: options.transfers.unwrap_or(transfers),
+    };
+    let command = outage.command();
+    let name = format!("{}-{command}-{seed}", clock.as_secs());
+    let dir = options.dir.clone().unwrap_or(options.root.join(name));
+    say(&format!(
+        "SEED {seed}\nREPRODUCE scripts/faults.sh {command} --seed {seed} --hits {} --transfers {} --batch {} --clients {} \
+         --think-ms {} --nodes {} --lease-ms {}\nRUN {}",
+        aim.hits,
+        aim.transfers,
+        options.batch,
+        options.clients,
+        options.think_ms,
+        options.nodes,
+        options.lease_ms,
+        dir.display()
+    ));
+    for part in ["logs", "data"] {
+        fs::create_dir_all(dir.join(part)).with_context(|| dir.display().to_string())?;
+    }
+    let built = PathBuf::from(env!("CARGO_BIN_EXE_quorate"));
+    let binary = options.binary.clone().unwrap_or(built);
+    let pace = Pace::of_lease(Duration::from_millis(options.lease_ms));
+    let mut nodes = Nodes::new(&dir, &binary, options.nodes, pace, &[])?;
+    nodes.set_snapshots(FLAGS);
+    if outage == Outage::Cut
+        && let Err(error) = nodes.make_disks()
+    {
+        say(&format!(
+            "SKIPPED {command}: no disks whose power can be cut ({error:#}); that takes root and loop devices"
+        ));
+        return Ok(true);
+    }
+    let start = Instant::now();
+    let (told, findings) = under_load(outage, options, seed, aim, &mut nodes, &binary, &say);
+    let took = start.elapsed();
+    drop(nodes);
+    conclude(command, seed, &told, &findings, took, &dir, say)
+}
+
+/// How much is to happen.
+#[derive(Clone, Copy, Debug)]
+struct Aim {
+    hits: u64,
+    transfers: u64,
+}
+
+/// Forms the cluster, plays the outages under the load, and audits; what happened, and what is wrong.
+fn under_load(
+    outage: Outage,
+    options: &Options,
+    seed: u64,
+    aim: Aim,
+    nodes: &mut Nodes,
+    binary: &Path,
+    say: &impl Fn(&str),
+) -> (Value, Vec<Finding>) {
+    let failed = |error: anyhow::Error| Finding::new("failure", format!("{error:#}"));
+    if let Err(error) = super::form(nodes).and_then(|()| load::open(nodes)) {
+        return (json!({}), vec![failed(error)]);
+    }
+    let load = Arc::new(Load::new(nodes, seed, options.batch, options.think_ms));
+    let clients = load::start(&load, options.clients);
+    let mut outages = Outages::new(outage, seed, aim);
+    let mut findings: Vec<Finding> = outages
+        .play(nodes, &load, say)
+        .map_err(failed)
+        .err()
+        .into_iter()
+        .collect();
+    if let Err(error) = super::finish::heal(nodes) {
+        findings.push(failed(error.context("healed")));
+    }
+    let sent = load::end(&load, clients);
+    findings.extend(load.findings());
+    if findings.is_empty() {
+        findings.extend(audit::of_books(nodes, &load, &sent).unwrap_or_else(|e| vec![failed(e)]));
+    }
+    findings.extend(audit::of_nodes(nodes, binary).unwrap_or_else(|e| vec![failed(e)]));
+    let told = json!({
+        "outages": outages.told(), "load": load.told(), "snapshots": Snapshots::of(&outputs(nodes)),
+    });
+    (told, findings)
+}
+
+/// What the nodes printed, by file name.
+fn outputs(nodes: &Nodes) -> BTreeMap<String, String> {
+    let log = |id: u64| {
+        // What cannot be read says nothing.
+        let bytes = fs::read(nodes.log(id)).unwrap_or_default();
+        (
+            format!("n{id}.log"),
+            String::from_utf8_lossy(&bytes).into_owned(),
+        )
+    };
+    nodes.ids().into_iter().map(log).collect()
+}
+
+/// Says what was found and leaves it in `dir`, without the nodes' data if nothing was; whether all is well.
+fn conclude(
+    command: &str,
+    seed: u64,
+    told: &Value,
+    findings: &[Finding],
+    took: Duration,
+    dir: &Path,
+    say: impl Fn(&str),
+) -> anyhow::Result<bool> {
+    let is_green = findings.is_empty();
+    for finding in findings.iter().take(crate::promises::FACTS_MAX) {
+        say(&format!(
+            "{}: {}",
+            finding.kind.to_uppercase(),
+            finding.what
+        ));
+    }
+    let count = |kind: &str| {
+        findings
+            .iter()
+            .filter(|finding| finding.kind == kind)
+            .count()
+    };
+    say(&format!(
+        "{} {command}, seed {seed}: {}; {}; {} lost, {} doubled, {} other findings; {:.0} s",
+        if is_green { "GREEN" } else { "RED" },
+        told["outages"]["told"].as_str().unwrap_or("not begun"),
+        told["load"]["told"].as_str().unwrap_or("no load"),
+        count("lost"),
+        count("doubled"),
+        findings.len() - count("lost") - count("doubled"),
+        took.as_secs_f64(),
+    ));
+    let found = findings
+        .iter()
+        .map(|finding| json!({"kind": finding.kind, "what": finding.what}));
+    let text = json!({
+        "command": command, "seed": seed, "verdict": if is_green { "green" } else { "red" }, "seconds": took.as_secs_f64(),
+        "happened": told, "findings": found.collect::<Vec<_>>(),
+    });
+    fs::write(
+        dir.join("volume.json"),
+        serde_json::to_string_pretty(&text)? + "\n",
+    )?;
+    if is_green {
+        super::tidy_up(dir)?;
+    }
+    Ok(is_green)
+}

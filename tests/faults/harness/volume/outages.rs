@@ -1,0 +1,168 @@
+//! What is done to the nodes, drawn from the seed: whom, how long they are away, and how much later the next ones are hit.
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+use serde_json::{Value, json};
+
+use super::load::Load;
+use super::{Aim, Outage};
+use crate::harness::nodes::Nodes;
+use crate::random::Random;
+use crate::statistics::Quantiles;
+
+/// How long the cluster may take to acknowledge something after everybody is back.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// Between two looks.
+const LOOK: Duration = Duration::from_millis(2);
+
+/// See the module.
+pub(super) struct Outages {
+    outage: Outage,
+    random: Random,
+    aim: Aim,
+    /// Nodes hit.
+    hits: u64,
+    /// Times that one, some, and all nodes were hit at once.
+    sizes: [u64; 3],
+    /// Times that the leader was among them.
+    on_leader: u64,
+    /// From the last start to the next acknowledgement, in nanoseconds.
+    gaps: Vec<u64>,
+}
+
+impl Outages {
+    pub(super) fn new(outage: Outage, seed: u64, aim: Aim) -> Outages {
+        Outages {
+            outage,
+            random: Random::new(seed),
+            aim,
+            hits: 0,
+            sizes: [0; 3],
+            on_leader: 0,
+            gaps: Vec::new(),
+        }
+    }
+
+    /// For people and programs.
+    pub(super) fn told(&self) -> Value {
+        let [one, some, all] = self.sizes;
+        let done = match self.outage {
+            Outage::Kill => "killed",
+            Outage::Cut => "without power",
+        };
+        let gaps = Quantiles::of(self.gaps.iter().copied());
+        json!({
+            "hits": self.hits, "one": one, "majority": some, "all": all, "on_leader": self.on_leader,
+            "first_ack_after_return_ms": gaps,
+            "told": format!(
+                "{} nodes {done} ({one} times one, {some} a majority, {all} all; {} times the leader too), back to acknowledging \
+                 after {:.0} ms (median; {:.0} at most)",
+                self.hits, self.on_leader, gaps.p50, gaps.max
+            ),
+        })
+    }
+
+    /// Goes on until enough nodes were hit and enough was acknowledged.
+    ///
+    /// # Errors
+    /// When a node ends by itself, the cluster does not get on, or the harness fails.
+    pub(super) fn play(
+        &mut self,
+        nodes: &mut Nodes,
+        load: &Load,
+        say: &impl Fn(&str),
+    ) -> anyhow::Result<()> {
+        let mut said = Instant::now();
+        while self.hits < self.aim.hits {
+            // The load keeps pace with the outages, so that it meets all of them.
+            let due = self.aim.transfers * self.hits / self.aim.hits;
+            wait(load, due)?;
+            thread::sleep(Duration::from_millis(self.random.below(250)));
+            if !load.findings().is_empty() {
+                return Ok(());
+            }
+            self.hit(nodes, load)
+                .with_context(|| format!("after {} nodes were hit", self.hits))?;
+            if said.elapsed() > Duration::from_secs(30) {
+                said = Instant::now();
+                say(&format!(
+                    "{} of {} hits, {} transfers",
+                    self.hits,
+                    self.aim.hits,
+                    load.acked()
+                ));
+            }
+        }
+        wait(load, self.aim.transfers)
+    }
+
+    /// One outage, and everybody back.
+    fn hit(&mut self, nodes: &mut Nodes, load: &Load) -> anyhow::Result<()> {
+        let dead = nodes.look_for_dead()?;
+        anyhow::ensure!(dead.is_empty(), "nodes {dead:?} ended by themselves");
+        let chosen = self.choose(nodes);
+        match self.outage {
+            Outage::Kill => chosen.iter().try_for_each(|id| nodes.kill(*id))?,
+            Outage::Cut => nodes.cut_power(&chosen)?,
+        }
+        self.hits += chosen.len() as u64;
+        let lease = nodes.pace().election_max;
+        let away = *self.random.pick(&[0, 0, 10, 60, 130, 250]);
+        thread::sleep(lease * away / 100);
+        for id in &chosen {
+            if self.outage == Outage::Cut {
+                nodes.restore_power(*id)?;
+            }
+            nodes.start(*id)?;
+        }
+        // Now and then the next one meets a cluster that is not back yet.
+        if self.random.percent(80) {
+            let back = Instant::now();
+            wait(load, load.acked() + 1)?;
+            self.gaps
+                .push(u64::try_from(back.elapsed().as_nanos()).unwrap_or(u64::MAX));
+        }
+        Ok(())
+    }
+
+    /// Whom: one node, a majority or all, every second time with the leader.
+    fn choose(&mut self, nodes: &Nodes) -> Vec<u64> {
+        let mut order = nodes.ids();
+        let majority = order.len() / 2 + 1;
+        let (size, count) = match self.random.below(10) {
+            0..5 => (0, 1),
+            5..8 => (1, majority),
+            _ => (2, order.len()),
+        };
+        self.sizes[size] += 1;
+        let turn = usize::try_from(self.random.below(order.len() as u64)).unwrap_or(0);
+        order.rotate_left(turn);
+        let leader = nodes.leader().map(|(leader, _)| leader);
+        if self.random.percent(50)
+            && let Some(at) = order.iter().position(|id| Some(*id) == leader)
+        {
+            order.rotate_left(at);
+        }
+        order.truncate(count);
+        self.on_leader += u64::from(leader.is_some_and(|leader| order.contains(&leader)));
+        order
+    }
+}
+
+/// Waits until so many transfers are acknowledged, or something is found wrong.
+fn wait(load: &Load, acked: u64) -> anyhow::Result<()> {
+    let (mut last, mut since) = (load.acked(), Instant::now());
+    while load.acked() < acked && load.findings().is_empty() {
+        if load.acked() > last {
+            (last, since) = (load.acked(), Instant::now());
+        }
+        anyhow::ensure!(
+            since.elapsed() < PATIENCE,
+            "nothing was acknowledged for {PATIENCE:?}"
+        );
+        thread::sleep(LOOK);
+    }
+    Ok(())
+}
