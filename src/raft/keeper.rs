@@ -113,8 +113,8 @@ fn upto(known: Option<LogId>, purgeable: Option<u64>, needs_after: Option<u64>) 
 /// each other lie far apart, as multiples of the golden ratio do in their fractions (Knuth, TAOCP volume 3, 6.4).
 fn own_bytes(log_bytes: u64, node_id: u64) -> u64 {
     /// 2^32 divided by the golden ratio.
-    const GOLDEN: u32 = 2_654_435_769;
-    let fraction = u64::from(GOLDEN.wrapping_mul(node_id as u32)) >> 16;
+    const GOLDEN: u64 = 2_654_435_769;
+    let fraction = (GOLDEN.wrapping_mul(node_id) & u64::from(u32::MAX)) >> 16;
     // Halves first: the product of a bound in bytes and 16 bits fits.
     log_bytes - (log_bytes / 2 / (1 << 16)) * fraction
 }

@@ -466,10 +466,10 @@ pub(crate) fn leading(addr: SocketAddr, connection: &mut Connection) -> Option<u
 pub(crate) fn metric(addr: SocketAddr, name: &str) -> Option<u64> {
     let reply = http::ask(addr, "GET", "/metrics", "", GLANCE).ok()?;
     let text = reply.text();
-    let values = text
+    let mut values = text
         .lines()
         .filter_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
-    values.last()?.parse().ok()
+    values.next()?.parse().ok()
 }
 
 fn local(port: u16) -> SocketAddr {
