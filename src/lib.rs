@@ -86,6 +86,7 @@
 //! - A refusal, a fault of the node and an unknown outcome are three things and are never mixed up: see
 //!   `machine::reply::Rejection`, `machine::store::Fault` and `raft::told::WriteError`.
 //! - The log is purged no further than what the state, with its snapshot, holds durably without it.
+//! - Nothing is added to a disk that is nearly full, so no write to it fails for want of room (`raft::space`).
 //! - A node that cannot trust its disk or its log stops and says what to do.
 
 pub mod cli;

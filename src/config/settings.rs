@@ -203,6 +203,11 @@ settings! {
     STORAGE: state_cache_bytes, Kind::Bytes(MIB, 1024 * GIB), state.cache_bytes;
         "Blocks of the state kept in memory"
 
+    STORAGE: disk_low_bytes, Kind::Bytes(0, 1024 * GIB), raft.space.low_bytes;
+        "Free bytes of the disk below which a leader takes deletes only; at most 15 per cent of the disk, 0B for never"
+    STORAGE: disk_full_bytes, Kind::Bytes(0, 1024 * GIB), raft.space.full_bytes;
+        "Free bytes below which a node takes nothing and hands leadership over; at most 5 per cent of the disk, 0B for never"
+
     SNAPSHOTS: snapshot_log_bytes, Kind::Bytes(MIB, 1024 * GIB), raft.snapshots.log_bytes;
         "Log written since the last snapshot at which the next one is made, at the latest: each node has a bound between half of this and all of it, so that they do not all make one at once"
     SNAPSHOTS: snapshot_every, times(secs(1), secs(30 * 24 * 3600)), raft.snapshots.every;

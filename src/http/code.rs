@@ -108,6 +108,7 @@ codes! {
     NoLeader "no_leader" SERVICE_UNAVAILABLE true "No leader is known";
     NotReady "not_ready" SERVICE_UNAVAILABLE true "The node is not ready";
     ShuttingDown "shutting_down" SERVICE_UNAVAILABLE true "The node is stopping";
+    DiskFull "disk_full" INSUFFICIENT_STORAGE true "A disk has no room";
     CommitTimeout "commit_timeout" GATEWAY_TIMEOUT true "The outcome is not known";
     WriteTimeout "write_timeout" GATEWAY_TIMEOUT true "The deadline passed before the write was proposed";
     ReadTimeout "read_timeout" GATEWAY_TIMEOUT true "The read could not be confirmed before the deadline";
@@ -142,11 +143,13 @@ impl Code {
         }
     }
 
-    /// Seconds after which trying again makes sense: with every 429 and 503.
+    /// Seconds after which trying again makes sense: with every 429, 503 and 507.
     pub(super) fn retry_after(self) -> Option<u32> {
         matches!(
             self.status(),
-            StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE
+            StatusCode::TOO_MANY_REQUESTS
+                | StatusCode::SERVICE_UNAVAILABLE
+                | StatusCode::INSUFFICIENT_STORAGE
         )
         .then_some(1)
     }

@@ -253,6 +253,7 @@ impl From<WriteError> for ApiError {
                 .with("limit", max.to_string())
                 .with("length", len.to_string())
                 .into(),
+            WriteError::NoRoom(_) => ApiError::new(Code::DiskFull, detail),
             WriteError::Unknown(_) => ApiError::new(Code::CommitTimeout, detail),
         }
     }

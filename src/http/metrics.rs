@@ -20,7 +20,7 @@ use super::edge::role_name;
 use super::error::{ApiError, Code};
 use super::routes::Routes;
 use super::{Shared, blocking};
-use crate::raft::{Role, Stats, Status};
+use crate::raft::{DiskSpace, Role, Room, Stats, Status};
 
 /// The format every version of Prometheus reads.
 const FORMAT: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -246,6 +246,23 @@ fn of_disk(page: &mut Families, stats: &Stats) {
         "quorate_idempotency_keys",
         "Idempotency keys held, with what was answered under them.",
         stats.answers_held,
+    );
+    of_space(page, &stats.disk);
+}
+
+fn of_space(page: &mut Families, disk: &DiskSpace) {
+    page.gauge(
+        "quorate_disk_free_bytes",
+        "Bytes free for this node on the disk of its data directory.",
+        disk.free,
+    );
+    page.gauge("quorate_disk_size_bytes", "Bytes of that disk.", disk.size);
+    let rooms =
+        Room::ALL.map(|room| Sample::of(u8::from(room == disk.room)).with("room", room.name()));
+    page.gauges(
+        "quorate_disk_room",
+        "Whether that is enough, low (only deletes are taken) or full (nothing is): 1 for what holds.",
+        rooms.into(),
     );
 }
 

@@ -16,6 +16,7 @@ use super::form::Former;
 use super::hand_over::HandOver;
 use super::read::Barriers;
 use super::snapshots::Snapshots;
+use super::space::Space;
 use super::stats::{Counters, Stats};
 use super::status::StatusSource;
 use super::types::{Raft, Types};
@@ -56,6 +57,7 @@ pub(super) struct Node<S> {
     pub(super) log: Log,
     pub(super) state: S,
     pub(super) snapshots: Snapshots,
+    pub(super) space: Space,
     pub(super) batcher: Batcher,
     pub(super) barriers: Barriers,
     pub(super) former: Former,
@@ -76,6 +78,7 @@ impl<S: Replica + Clone> Client<S> {
         let ticket = self
             .node
             .check_may_write()
+            .and_then(|()| self.node.check_space(Some(command)))
             .and_then(|()| self.node.encode(command))
             .and_then(|bytes| self.node.batcher.enter(bytes, deadline));
         let node = self.node.clone();
@@ -96,7 +99,10 @@ impl<S: Replica + Clone> Client<S> {
     /// As of [`Client::write`], and as certain.
     pub fn check_room(&self, bytes: usize, deadline: Instant) -> Result<(), WriteError> {
         match self.node.check_may_write() {
-            Ok(()) => self.node.batcher.check_room(bytes, deadline),
+            Ok(()) => {
+                self.node.check_space(None)?;
+                self.node.batcher.check_room(bytes, deadline)
+            }
             Err(_) => Ok(()),
         }
     }
@@ -204,6 +210,7 @@ impl Client {
             state_bytes: node.state.disk_bytes()?,
             answers_held: node.state.answers_held()?,
             snapshots: node.snapshots.stats(),
+            disk: node.space.get(),
         })
     }
 
@@ -265,6 +272,14 @@ impl<S: Replica + Clone> Node<S> {
             Some((id, member.clone()))
         });
         Err(WriteError::NotLeader(leader))
+    }
+
+    /// Whether the disks of the cluster have room for `command`, which adds something if it is not known yet.
+    fn check_space(&self, command: Option<&Command<'_>>) -> Result<(), WriteError> {
+        let server = self.server.borrow_watched();
+        let configs = server.membership_config.membership().get_joint_config();
+        let checked = self.space.check(command, server.id, configs);
+        checked.map_err(WriteError::NoRoom)
     }
 
     /// The command's bytes after room for an entry's header, its accounts resolved where this node knows them.

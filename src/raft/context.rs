@@ -4,10 +4,10 @@ use std::sync::{Arc, OnceLock};
 
 use openraft::storage::RaftStateMachine;
 
-use super::clocks::Clocks;
 use super::snapshots::Snapshots;
 use super::state_machine::StateMachine;
 use super::types::Types;
+use super::vitals::Vitals;
 use super::{Gate, Member, Options};
 use crate::storage::identity::DataDir;
 
@@ -23,8 +23,8 @@ where
     pub(crate) me: Member,
     /// To be asked before a vote, a pre-vote or a leadership transfer is answered.
     pub(crate) gate: Gate,
-    /// This node's clock, which its answers carry, and what is known of those of others.
-    pub(crate) clocks: Clocks,
+    /// This node's clock and disk, of which its answers tell, and what is known of those of others.
+    pub(crate) vitals: Vitals,
     /// Settings.
     pub(crate) options: Options,
     /// The core, set right after it is built and before it runs. A peer that calls earlier is told to try again.

@@ -12,6 +12,7 @@ use openraft::{Instant as _, ServerState};
 use tokio::sync::Mutex;
 use tokio::time::timeout_at;
 
+use super::space::Space;
 use super::types::{Raft, Types};
 use super::{Options, TransferError, Transferred, config, status};
 use crate::storage::clock::now;
@@ -23,6 +24,7 @@ const LAG_MAX: u64 = 1024;
 #[derive(Clone)]
 pub(super) struct HandOver {
     raft: Raft,
+    space: Space,
     lease: Duration,
     /// One at a time: a second one would be told of the leader that the first one made.
     running: Arc<Mutex<()>>,
@@ -31,9 +33,10 @@ pub(super) struct HandOver {
 type Metrics = openraft::RaftMetrics<Types>;
 
 impl HandOver {
-    pub(super) fn new(raft: Raft, options: &Options) -> HandOver {
+    pub(super) fn new(raft: Raft, space: Space, options: &Options) -> HandOver {
         HandOver {
             raft,
+            space,
             lease: config::lease(options),
             running: Arc::default(),
         }
@@ -73,7 +76,7 @@ impl HandOver {
                         moved: false,
                     });
                 }
-                heir(&now, to, self.lease).map(|heir| (now.id, heir))
+                heir(&now, to, self.lease, |id| self.space.is_full(id)).map(|heir| (now.id, heir))
             };
             match candidate {
                 Ok(found) => break found,
@@ -104,8 +107,14 @@ impl HandOver {
     }
 }
 
-/// The voter `to`, or the one that has most of the log: if it has nearly all and answered within the lease.
-fn heir(now: &Metrics, to: Option<u64>, lease: Duration) -> Result<u64, TransferError> {
+/// The voter `to`, or the one that has most of the log: if it has nearly all, answered within the lease and is not one whose disk
+/// is full.
+fn heir(
+    now: &Metrics,
+    to: Option<u64>,
+    lease: Duration,
+    is_full: impl Fn(u64) -> bool,
+) -> Result<u64, TransferError> {
     let no_heir = |why: String| Err(TransferError::NoHeir(why));
     if let Some(id) = to {
         let membership = &now.membership_config;
@@ -133,6 +142,7 @@ fn heir(now: &Metrics, to: Option<u64>, lease: Duration) -> Result<u64, Transfer
     let best = voters
         .filter(|id| to.is_none_or(|to| to == *id))
         .filter(answered)
+        .filter(|id| !is_full(*id))
         .filter_map(|id| Some((matched(&id)?, id)))
         .max();
     match (best, to) {
@@ -140,8 +150,11 @@ fn heir(now: &Metrics, to: Option<u64>, lease: Duration) -> Result<u64, Transfer
         (Some((matched, id)), _) => {
             no_heir(format!("node {id} has entries up to {matched} of {last}"))
         }
+        (None, Some(id)) if is_full(id) => no_heir(format!("the disk of node {id} is full")),
         (None, Some(id)) => no_heir(format!("node {id} did not answer lately")),
-        (None, None) => no_heir("no other voter answered lately".to_owned()),
+        (None, None) => {
+            no_heir("no other voter answered lately and has room on its disk".to_owned())
+        }
     }
 }
 
@@ -181,29 +194,40 @@ mod tests {
     }
 
     fn refused(now: &Metrics, to: Option<u64>) -> String {
-        heir(now, to, LEASE).unwrap_err().to_string()
+        heir(now, to, LEASE, |_| false).unwrap_err().to_string()
     }
 
     #[test]
     fn the_heir_is_who_has_most_of_the_log_among_those_that_answer() {
         let both = leader(100, &[(2, 98, NOW), (3, 99, NOW)]);
-        assert_eq!(heir(&both, None, LEASE).unwrap(), 3);
-        assert_eq!(heir(&both, Some(2), LEASE).unwrap(), 2);
+        assert_eq!(heir(&both, None, LEASE, |_| false).unwrap(), 3);
+        assert_eq!(heir(&both, Some(2), LEASE, |_| false).unwrap(), 2);
         let gone = leader(100, &[(2, 98, NOW), (3, 99, LEASE * 2)]);
-        assert_eq!(heir(&gone, None, LEASE).unwrap(), 2);
+        assert_eq!(heir(&gone, None, LEASE, |_| false).unwrap(), 2);
     }
 
     #[test]
     fn who_does_not_answer_is_no_heir() {
         let gone = leader(100, &[(2, 100, LEASE * 2), (3, 100, LEASE * 2)]);
-        assert_eq!(refused(&gone, None), "no other voter answered lately");
+        assert_eq!(
+            refused(&gone, None),
+            "no other voter answered lately and has room on its disk"
+        );
         assert_eq!(refused(&gone, Some(2)), "node 2 did not answer lately");
+    }
+
+    #[test]
+    fn whose_disk_is_full_is_no_heir() {
+        let both = leader(100, &[(2, 98, NOW), (3, 99, NOW)]);
+        assert_eq!(heir(&both, None, LEASE, |id| id == 3).unwrap(), 2);
+        let named = heir(&both, Some(3), LEASE, |id| id == 3).unwrap_err();
+        assert_eq!(named.to_string(), "the disk of node 3 is full");
     }
 
     #[test]
     fn who_lags_is_no_heir() {
         let near = leader(LAG_MAX + 7, &[(2, 7, NOW)]);
-        assert_eq!(heir(&near, None, LEASE).unwrap(), 2);
+        assert_eq!(heir(&near, None, LEASE, |_| false).unwrap(), 2);
         let far = leader(LAG_MAX + 8, &[(2, 7, NOW)]);
         for to in [None, Some(2)] {
             assert_eq!(refused(&far, to), "node 2 has entries up to 7 of 1032");

@@ -17,12 +17,15 @@ use openraft::async_runtime::WatchReceiver;
 use super::convert;
 use super::log_store::blocking;
 use super::snapshots::Snapshots;
+use super::space::{Room, Space};
 use super::types::Raft;
 use super::{Options, Replica, SnapshotOptions};
 use crate::storage::LogId;
 use crate::storage::clock::now;
 use crate::storage::log::Log;
 
+/// While the disk is nearly full a snapshot is made after this part of the log that is due otherwise.
+const SHORT_PART: u64 = 4;
 /// How long nothing is tried after a snapshot could not be made.
 const PAUSE: Duration = Duration::from_secs(10);
 
@@ -32,6 +35,7 @@ pub(super) struct Keeper {
     pub(super) log: Log,
     pub(super) state: Arc<dyn Replica>,
     pub(super) snapshots: Snapshots,
+    pub(super) space: Space,
     pub(super) options: Options,
     pub(super) node_id: u64,
 }
@@ -55,7 +59,8 @@ impl Keeper {
         let last = self.snapshots.last();
         let applied = self.state.applied().log_id;
         let grown = self.log.bytes_from(last.map_or(0, |last| last.index + 1));
-        if applied <= last || !due.is_due(grown, now()) {
+        let spare = if self.is_short() { SHORT_PART } else { 1 };
+        if applied <= last || !due.is_due(grown.saturating_mul(spare), now()) {
             return;
         }
         let (snapshots, state) = (self.snapshots.clone(), self.state.clone());
@@ -79,6 +84,11 @@ impl Keeper {
         }
     }
 
+    /// Whether the log should be as short as can be.
+    fn is_short(&self) -> bool {
+        self.space.room() > Room::Enough
+    }
+
     /// Tells the core of the newest snapshot and has it purge what is not needed. `None` if there is no core any more.
     async fn tend(&self) -> Option<()> {
         let (known, purged) = {
@@ -90,9 +100,14 @@ impl Keeper {
         if self.snapshots.last() > known {
             self.raft.trigger().snapshot().await.ok()?;
         }
+        // The tail saves others a snapshot, which room on the disk is worth.
+        let keep = match self.is_short() {
+            true => 0,
+            false => self.options.snapshots.log_keep_bytes,
+        };
         let upto = upto(
             known,
-            self.log.purgeable(self.options.snapshots.log_keep_bytes),
+            self.log.purgeable(keep),
             self.snapshots.transfers().needs_after(),
         );
         if let Some(upto) = upto.filter(|upto| Some(*upto) > purged.map(|id| id.index)) {

@@ -29,8 +29,10 @@ mod wire;
 
 mod gate;
 mod hand_over;
+mod space;
 mod stats;
 mod status;
+mod vitals;
 mod watchdog;
 
 mod config;
@@ -47,6 +49,7 @@ pub use peer::{
 };
 pub use replica::Replica;
 pub use snapshots::{Counters as SnapshotCounters, Progress, SnapshotOptions};
+pub use space::{DiskSpace, Room, SpaceOptions};
 pub use stats::{SnapshotStats, Stats};
 pub use told::{
     InitError, Initialized, Member, MemberStatus, Permit, ReadError, ReadLevel, Role, Standing,
@@ -102,6 +105,8 @@ pub struct Options {
     pub tick: Duration,
     /// Snapshots, and how much of the log is kept.
     pub snapshots: SnapshotOptions,
+    /// Marks of a disk that fills up.
+    pub space: SpaceOptions,
 }
 
 impl Default for Options {
@@ -122,6 +127,7 @@ impl Default for Options {
             clock_tolerance: Duration::from_secs(5),
             tick: Duration::from_secs(1),
             snapshots: SnapshotOptions::default(),
+            space: SpaceOptions::default(),
         }
     }
 }
@@ -139,14 +145,18 @@ pub async fn start(
     me: Member,
 ) -> anyhow::Result<(Client, Peer)> {
     let started = tokio::time::Instant::now();
-    let clocks = clocks::Clocks::system();
-    let net = network::Network::new(dir.clone(), &options, clocks.clone());
+    let vitals = vitals::Vitals {
+        clocks: clocks::Clocks::system(),
+        space: space::Space::of_dir(options.space, dir.path()),
+    };
+    space::wait_for_start(&vitals.space).await;
+    let net = network::Network::new(dir.clone(), &options, vitals.clone());
     let parts = start::Parts {
         log: open_log(&dir, log).await?,
         state: open_state(&dir, state).await?,
         dir,
         options,
-        clocks,
+        vitals,
         me,
         call: Arc::new(|addr, call, body| {
             Box::pin(async move {

@@ -13,7 +13,7 @@ use tokio::time::Instant;
 
 use super::batcher::Batcher;
 use super::client::{Client, Node};
-use super::clocks::{Clocks, LogClock};
+use super::clocks::LogClock;
 use super::context::PeerContext;
 use super::flush_gate::FlushGate;
 use super::form::{Former, UnaryCall};
@@ -25,8 +25,11 @@ use super::state_machine::StateMachine;
 use super::status::{LastContact, StatusSource};
 use super::ticks::Ticker;
 use super::types::{Raft, SnapshotData, Types};
+use super::vitals::Vitals;
 use super::watchdog::{FaultAction, Faults};
-use super::{Gate, Member, Options, Replica, VOTE_GATE_FACTOR, config, read, status, watchdog};
+use super::{
+    Gate, Member, Options, Replica, VOTE_GATE_FACTOR, config, read, space, status, watchdog,
+};
 use crate::mutants::{self, Mutant};
 use crate::storage::identity::DataDir;
 use crate::storage::log::Log;
@@ -39,7 +42,8 @@ pub(super) struct Parts<S = State> {
     pub(super) log: Log,
     pub(super) state: S,
     pub(super) options: Options,
-    pub(super) clocks: Clocks,
+    /// Clock and disk of this machine.
+    pub(super) vitals: Vitals,
     pub(super) me: Member,
     /// Reaches other nodes before there is a cluster.
     pub(super) call: UnaryCall,
@@ -89,7 +93,7 @@ where
         dir: parts.dir.clone(),
         me: parts.me.clone(),
         gate,
-        clocks: parts.clocks.clone(),
+        vitals: parts.vitals.clone(),
         options: parts.options.clone(),
         raft: OnceLock::new(),
         pristine: pristine(&parts.log),
@@ -201,17 +205,18 @@ fn assemble<S: Replica + Clone>(
         log,
         state,
         options,
-        clocks,
+        vitals,
         call,
         on_fault,
         ..
     } = parts;
     let faults = Faults::new(on_fault);
     let (recovered_now, recovered) = watch::channel(false);
-    let clock = Arc::new(LogClock::new(clocks.clone(), &raft, &options));
+    let clock = Arc::new(LogClock::new(vitals.clocks.clone(), &raft, &options));
     let (batcher, batching) = Batcher::new(raft.clone(), log.clone(), clock.clone(), &options);
     let (barriers, reading) = read::new(raft.clone(), applied, recovered.clone(), &options);
-    let hand_over = HandOver::new(raft.clone(), &options);
+    let space = vitals.space.clone();
+    let hand_over = HandOver::new(raft.clone(), space.clone(), &options);
     let contact = LastContact::default();
     watch_over(&faults, &raft, &log, &batcher, &hand_over, &options);
     faults.supervise("batching", batching.run());
@@ -229,10 +234,18 @@ fn assemble<S: Replica + Clone>(
         log: log.clone(),
         state: Arc::new(state.clone()),
         snapshots: snapshots.clone(),
+        space: space.clone(),
         options: options.clone(),
         node_id: context.dir.identity().node_id,
     };
     faults.supervise("snapshots", keeper.run());
+    let watching = space::watch(
+        space.clone(),
+        raft.clone(),
+        hand_over.clone(),
+        faults.clone(),
+    );
+    faults.supervise("disk space", watching);
     faults.supervise(
         "contact",
         status::watch_contact(raft.clone(), contact.clone(), options),
@@ -245,7 +258,7 @@ fn assemble<S: Replica + Clone>(
         state: Arc::new(state.clone()),
         recovered,
         contact,
-        clocks,
+        clocks: vitals.clocks,
         snapshots: snapshots.clone(),
         faults: faults.clone(),
     };
@@ -254,6 +267,7 @@ fn assemble<S: Replica + Clone>(
         log,
         state,
         snapshots,
+        space,
         batcher,
         barriers,
         former: Former::new(context.clone(), raft.clone(), call),

@@ -3,12 +3,14 @@
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
-use super::{Permit, Progress, ReadError, ReadLevel, SnapshotCounters, WriteError, Written};
+use super::{
+    DiskSpace, Permit, Progress, ReadError, ReadLevel, SnapshotCounters, WriteError, Written,
+};
 use crate::storage::histogram::Counted;
 use crate::storage::state;
 
 /// What became of a write that a client of this node asked for.
-const WRITE_OUTCOMES: [&str; 7] = [
+const WRITE_OUTCOMES: [&str; 8] = [
     "applied",
     "not_leader",
     "overloaded",
@@ -16,6 +18,7 @@ const WRITE_OUTCOMES: [&str; 7] = [
     "not_ready",
     "too_large",
     "unknown",
+    "no_room",
 ];
 /// Why a read was not permitted.
 const READ_FAILURES: [&str; 3] = ["not_leader", "timeout", "not_ready"];
@@ -41,6 +44,7 @@ impl Counters {
             Err(WriteError::NotReady(_)) => 4,
             Err(WriteError::TooLarge { .. }) => 5,
             Err(WriteError::Unknown(_)) => 6,
+            Err(WriteError::NoRoom(_)) => 7,
         };
         self.writes[place].fetch_add(1, Relaxed);
     }
@@ -147,4 +151,6 @@ pub struct Stats {
     pub answers_held: u64,
     /// Snapshots and their transfers.
     pub snapshots: SnapshotStats,
+    /// The disk.
+    pub disk: DiskSpace,
 }

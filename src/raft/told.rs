@@ -70,6 +70,9 @@ pub enum WriteError {
     /// Certainly not applied: the node is stopping, not a member yet, or refuses proposals (its disk hangs).
     #[error("not ready: {0}")]
     NotReady(String),
+    /// Certainly not applied: a disk has no room for it. Which, and how much is left.
+    #[error("{0}")]
+    NoRoom(String),
     /// Certainly not applied: the command is larger than an entry may be.
     #[error("the command needs {len} bytes, an entry may have {max}")]
     TooLarge {

@@ -193,7 +193,12 @@ impl DataDir {
         }
     }
 
-    /// Where the log lives.
+    /// The directory.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Where the log is.
     pub fn log_dir(&self) -> PathBuf {
         self.path.join(LOG)
     }

@@ -10,6 +10,7 @@ pub mod histogram;
 pub mod identity;
 pub mod log;
 pub mod snapshot;
+pub mod space;
 pub mod state;
 pub mod watch;
 

@@ -37,6 +37,7 @@ pub(super) const OF_READS: &[Code] = &[
 /// What can go wrong with every write.
 pub(super) const OF_WRITES: &[Code] = &[
     Code::Overloaded,
+    Code::DiskFull,
     Code::NoLeader,
     Code::NotReady,
     Code::ShuttingDown,

@@ -211,6 +211,10 @@ fn of_node(code: Code) -> (&'static str, &'static str) {
             "More is waiting than this node takes; the detail names the limit.",
             "Wait as Retry-After says, then send it again; send less at once, or larger batches.",
         ),
+        Code::DiskFull => (
+            "The disk of the leader, or those of a majority, are nearly full; the detail says which and how much is left.",
+            "Make room there: a node takes writes again by itself once it has it. Reads go on, and deletes as long as the detail says so.",
+        ),
         Code::NoLeader => (
             "An election is going on, or the majority of the nodes is gone or out of reach.",
             "Try again. If it lasts, look at /readyz of every node. Reads at level follower go on.",

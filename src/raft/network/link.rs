@@ -109,7 +109,7 @@ impl<C: Connect> Link<C> {
                 header.seq, answered.seq
             )));
         }
-        shared.clocks.hear(self.target, sent, answered.wall_ns);
+        shared.vitals.hear(self.target, sent, answered.signs);
         Ok(answered.answer)
     }
 
@@ -394,7 +394,7 @@ mod tests {
                 io.read_buf(&mut request).await.unwrap();
             }
             let mut body = Segments::default();
-            answer.encode(seq, 0, &mut body);
+            answer.encode(seq, crate::raft::vitals::Signs::default(), &mut body);
             let head = format!(
                 "HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: {}\r\n\r\n",
                 body.len()
@@ -425,8 +425,8 @@ mod tests {
         let answering = tokio::spawn(answer_calls(listener, answers));
         let stranger = crate::raft::network::testing::Stranger::new(1, &"0".repeat(32));
         let options = crate::raft::Options::default();
-        let clocks = crate::raft::clocks::Clocks::system();
-        let network = crate::raft::network::Network::new(stranger.dir.clone(), &options, clocks);
+        let vitals = crate::raft::vitals::Vitals::healthy();
+        let network = crate::raft::network::Network::new(stranger.dir.clone(), &options, vitals);
         let mut link = network.link(2, &member, Lane::Unary);
         let mut beat = async || {
             let vote = Vote {
@@ -460,8 +460,8 @@ mod tests {
     fn pauses_grow_to_half_a_heartbeat() {
         let stranger = crate::raft::network::testing::Stranger::new(1, &"0".repeat(32));
         let options = crate::raft::Options::default();
-        let clocks = crate::raft::clocks::Clocks::system();
-        let network = crate::raft::network::Network::new(stranger.dir.clone(), &options, clocks);
+        let vitals = crate::raft::vitals::Vitals::healthy();
+        let network = crate::raft::network::Network::new(stranger.dir.clone(), &options, vitals);
         let link = network.link(2, &Member::default(), Lane::Stream);
         let pauses: Vec<_> = link
             .backoff()

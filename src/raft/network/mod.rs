@@ -32,10 +32,10 @@ pub(crate) use link::Link;
 pub(crate) use snapshot::send as send_snapshot;
 pub(crate) use unary::CallError;
 
-use super::clocks::Clocks;
 use super::noise::Noise;
 use super::peer::Call;
 use super::types::Types;
+use super::vitals::Vitals;
 use super::wire::{self, Header};
 use super::{Member, Options, SnapshotOptions};
 use crate::storage::Vote;
@@ -57,14 +57,14 @@ struct Shared<C> {
     snapshots: SnapshotOptions,
     connect: C,
     noise: Noise,
-    /// Told what the clocks of those who answer showed.
-    clocks: Clocks,
+    /// Told what those who answer say of themselves.
+    vitals: Vitals,
 }
 
 impl Network<Tcp> {
     /// The network over TCP of the node whose directory is `dir`.
-    pub(crate) fn new(dir: Arc<DataDir>, options: &Options, clocks: Clocks) -> Network<Tcp> {
-        Network::with_connect(dir, options, clocks, Tcp)
+    pub(crate) fn new(dir: Arc<DataDir>, options: &Options, vitals: Vitals) -> Network<Tcp> {
+        Network::with_connect(dir, options, vitals, Tcp)
     }
 }
 
@@ -73,7 +73,7 @@ impl<C: Connect> Network<C> {
     pub(crate) fn with_connect(
         dir: Arc<DataDir>,
         options: &Options,
-        clocks: Clocks,
+        vitals: Vitals,
         connect: C,
     ) -> Network<C> {
         Network {
@@ -83,7 +83,7 @@ impl<C: Connect> Network<C> {
                 snapshots: options.snapshots,
                 connect,
                 noise: Noise::default(),
-                clocks,
+                vitals,
             }),
         }
     }

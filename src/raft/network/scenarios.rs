@@ -22,8 +22,8 @@ use tokio::net::TcpListener;
 use tokio::time::{Instant, timeout};
 
 use super::testing::*;
-use crate::raft::clocks::Clocks;
 use crate::raft::types::{RaftEntry, RaftMembership, RaftVote};
+use crate::raft::vitals::Vitals;
 use crate::raft::wire::HEADER_LEN;
 use crate::raft::{Call, Peer, convert, handshake};
 use crate::storage::{LogId, Vote};

@@ -141,8 +141,8 @@ where
                 }
             },
         };
-        let clocks = self.link.shared.clocks.clone();
-        let window = Arc::new(Window::new(self.link.target, clocks));
+        let vitals = self.link.shared.vitals.clone();
+        let window = Arc::new(Window::new(self.link.target, vitals));
         let writer = write(kept.out, first, input, Arc::clone(&window));
         Ok(Some(Running {
             frames: kept.frames,

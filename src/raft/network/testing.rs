@@ -30,7 +30,6 @@ pub(crate) use memory::{MemoryLog, MemoryMachine};
 
 pub(crate) use super::{CallError, Connect, Lane, Link, Network, Tcp, unary_call};
 pub(crate) use crate::raft::Gate;
-use crate::raft::clocks::Clocks;
 use crate::raft::context::PeerContext;
 use crate::raft::snapshots::Snapshots;
 pub(crate) use crate::raft::types::{Commands, Types};
@@ -38,6 +37,7 @@ use crate::raft::types::{
     RaftEntry, RaftLogId, RaftSnapshot, RaftSnapshotMeta, RaftStoredMembership, RaftVote,
     SnapshotData,
 };
+use crate::raft::vitals::Vitals;
 pub(crate) use crate::raft::wire::{Header, Segments, append::Append, rare};
 use crate::raft::{Member, Options, Peer};
 use crate::storage::identity::DataDir;
@@ -81,16 +81,16 @@ impl Node {
             state: Arc::default(),
             applied: watch::Sender::new(Vec::new()),
         };
-        let clocks = Clocks::system();
+        let vitals = Vitals::healthy();
         let network =
-            Network::with_connect(dir.clone(), &options(), clocks.clone(), faults.clone());
+            Network::with_connect(dir.clone(), &options(), vitals.clone(), faults.clone());
         let raft = openraft::Raft::new(id, config(), network, log.clone(), machine.clone());
         let raft = raft.await.unwrap();
         let context = Arc::new(PeerContext {
             dir,
             me: member(&addr),
             gate,
-            clocks,
+            vitals,
             options: options(),
             raft: OnceLock::new(),
             pristine: pristine(log.clone()),
@@ -133,7 +133,7 @@ impl Node {
     /// A link to this node from `from`, over `connect`.
     pub(crate) fn link_from<C: Connect>(&self, from: &Stranger, lane: Lane, connect: C) -> Link<C> {
         let network =
-            Network::with_connect(from.dir.clone(), &options(), Clocks::system(), connect);
+            Network::with_connect(from.dir.clone(), &options(), Vitals::healthy(), connect);
         network.link(self.id, &member(&self.addr), lane)
     }
 
@@ -146,13 +146,13 @@ impl Node {
     ) -> Link<C> {
         let mut options = options();
         options.heartbeat *= 100;
-        let network = Network::with_connect(from.dir.clone(), &options, Clocks::system(), connect);
+        let network = Network::with_connect(from.dir.clone(), &options, Vitals::healthy(), connect);
         network.link(self.id, &member(&self.addr), lane)
     }
 
     /// A link from `from` to this node's address that means node `target`.
     pub(crate) fn link_to(&self, target: u64, from: &Stranger, lane: Lane) -> Link<Tcp> {
-        let network = Network::new(from.dir.clone(), &options(), Clocks::system());
+        let network = Network::new(from.dir.clone(), &options(), Vitals::healthy());
         network.link(target, &member(&self.addr), lane)
     }
 }

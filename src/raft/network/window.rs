@@ -11,9 +11,9 @@ use tokio::time::Instant;
 
 use super::link::check_answer;
 use super::unary::CallError;
-use crate::raft::clocks::Clocks;
 use crate::raft::convert;
 use crate::raft::types::Types;
+use crate::raft::vitals::Vitals;
 use crate::raft::wire::answer::Answer;
 use crate::storage::LogId;
 use crate::storage::clock::now;
@@ -27,7 +27,7 @@ const IN_FLIGHT_BYTES_MAX: usize = 16 << 20;
 pub(super) struct Window {
     /// Whose answers are awaited, and who is told what its clock showed.
     peer: u64,
-    clocks: Clocks,
+    vitals: Vitals,
     /// A plain lock: held for queue operations, never across an await.
     state: Mutex<WindowState>,
     /// Notified when something left.
@@ -53,10 +53,10 @@ pub(super) struct InFlight {
 }
 
 impl Window {
-    pub(super) fn new(peer: u64, clocks: Clocks) -> Window {
+    pub(super) fn new(peer: u64, vitals: Vitals) -> Window {
         Window {
             peer,
-            clocks,
+            vitals,
             state: Mutex::new(WindowState {
                 in_flight: VecDeque::new(),
                 bytes: 0,
@@ -140,7 +140,7 @@ impl Window {
         self.room.notify_one();
         let asked = asked.filter(|asked| asked.seq == answered.seq);
         let asked = asked.ok_or_else(|| lost(format!("answer {} was not due", answered.seq)))?;
-        self.clocks.hear(self.peer, asked.sent, answered.wall_ns);
+        self.vitals.hear(self.peer, asked.sent, answered.signs);
         check_answer(&answer, asked.prev, asked.last).map_err(lost)?;
         match answer {
             Answer::Matched(matched) => Ok(Ok(matched.map(convert::raft_log_id))),
@@ -164,7 +164,7 @@ mod tests {
     use crate::storage::Vote;
 
     fn window() -> Window {
-        Window::new(2, Clocks::system())
+        Window::new(2, Vitals::healthy())
     }
 
     fn id(index: u64) -> Option<LogId> {
@@ -188,7 +188,7 @@ mod tests {
 
     fn answer(seq: u64, answer: Answer) -> Option<Result<BytesMut, std::io::Error>> {
         let mut message = Segments::default();
-        answer.encode(seq, 0, &mut message);
+        answer.encode(seq, crate::raft::vitals::Signs::default(), &mut message);
         Some(Ok(BytesMut::from(&message.into_bytes()[..])))
     }
 

@@ -16,7 +16,9 @@ use openraft::metrics::RaftServerMetrics;
 use tokio_util::sync::CancellationToken;
 
 use crate::raft::convert;
+use crate::raft::space::{Room, Space};
 use crate::raft::types::{RaftStoredMembership, Types};
+use crate::raft::wire::append::Append;
 use crate::raft::wire::{self, Header};
 use crate::storage::LogId;
 use crate::storage::identity::Identity;
@@ -214,6 +216,23 @@ pub(super) fn check_candidate(
     }
     let reason = format!("node {candidate} is not a member of the cluster");
     Err(Refusal::new("not a member", reason))
+}
+
+/// Refuses entries while the disk of this node is full. Heartbeats it takes.
+pub(super) fn check_room(space: &Space, append: &Append) -> Result<(), Refusal> {
+    match append.entries.is_empty() {
+        true => Ok(()),
+        false => check_disk(space),
+    }
+}
+
+/// A node whose disk is full is as good as away until it has room.
+pub(super) fn check_disk(space: &Space) -> Result<(), Refusal> {
+    if space.room() != Room::Full {
+        return Ok(());
+    }
+    let reason = format!("the disk is full: {} bytes are left", space.get().free);
+    Err(Refusal::new("disk full", reason))
 }
 
 #[cfg(test)]

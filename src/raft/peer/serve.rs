@@ -9,7 +9,7 @@ use openraft::async_runtime::watch::WatchReceiver;
 use openraft::metrics::RaftServerMetrics;
 use openraft::storage::RaftStateMachine;
 
-use super::fence::{Fence, Refusal, check_candidate};
+use super::fence::{Fence, Refusal, check_candidate, check_room};
 use super::{Call, Duplex, PeerError, Serve};
 use crate::mutants::{self, Mutant};
 use crate::raft::blocking;
@@ -129,7 +129,7 @@ impl<SM: RaftStateMachine<Types>> Server<SM> {
             Ok(answer) => {
                 self.noise.recovered(header.from, "call");
                 let mut out = Segments::default();
-                answer.encode(header.seq, self.context.clocks.wall_ns(), &mut out);
+                answer.encode(header.seq, self.context.vitals.signs(), &mut out);
                 Ok(out.into_bytes())
             }
             Err(refusal) => Err(self.refuse(header.from, "call", refusal)),
@@ -149,6 +149,7 @@ impl<SM: RaftStateMachine<Types>> Server<SM> {
     async fn append(&self, header: &Header, cursor: Cursor) -> Result<Answer, Refusal> {
         let append = Append::decode(header, cursor).map_err(nonsense)?;
         let (prev, last) = (append.prev, append.last());
+        check_room(&self.context.vitals.space, &append)?;
         let request = translate::raft_append(header.vote, append)
             .map_err(|reason| Refusal::new("malformed", reason))?;
         let response = self.raft()?.append_entries(request).await.map_err(failed)?;

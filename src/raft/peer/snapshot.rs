@@ -19,15 +19,15 @@ use tokio::io::{ReadHalf, WriteHalf};
 use tokio::time::timeout;
 use tokio_util::codec::{FramedRead, LengthDelimitedCodec};
 
-use super::fence::Refusal;
+use super::fence::{Refusal, check_disk};
 use super::serve::{Server, failed, nonsense};
 use super::stream::{Io, put_answer, send};
 use super::{Call, PeerError};
-use crate::raft::clocks::Clocks;
 use crate::raft::convert;
 use crate::raft::log_store::blocking;
 use crate::raft::snapshots::{Receiving, Snapshots, meta_of};
 use crate::raft::types::{RaftSnapshot, SnapshotData, Types};
+use crate::raft::vitals::Vitals;
 use crate::raft::wire::answer::Answer;
 use crate::raft::wire::snapshot::{Asked, Sent};
 use crate::raft::wire::{self, Cursor, Header, rare};
@@ -40,7 +40,7 @@ struct Line {
     write: WriteHalf<Io>,
     /// Number of the last frame.
     seq: u64,
-    clocks: Clocks,
+    vitals: Vitals,
     /// How long the sender may be silent, or not read what it is told.
     stall: Duration,
 }
@@ -79,7 +79,7 @@ where
         frames: FramedRead::new(read, wire::codec()),
         write,
         seq: 0,
-        clocks: server.context.clocks.clone(),
+        vitals: server.context.vitals.clone(),
         stall: server.context.options.snapshots.stall,
     };
     let first = match line.frame().await {
@@ -125,6 +125,7 @@ where
         manifest.map_err(|what| Refusal::new("manifest", format!("manifest: {what}")))?;
     let last = check_offer(server, header, &manifest)?;
     check_vote(server, header)?;
+    check_disk(&server.context.vitals.space)?;
     let committed = {
         let metrics = server.raft()?.metrics();
         metrics
@@ -278,6 +279,7 @@ where
         self.server.admit(&header)?;
         (self.header, self.line.seq) = (header, header.seq);
         check_vote(self.server, &header)?;
+        check_disk(&self.server.context.vitals.space)?;
         match Sent::decode(cursor).map_err(nonsense)? {
             Sent::Chunk {
                 file: f,
@@ -364,7 +366,7 @@ impl Line {
 
     async fn answer(&mut self, answer: Answer) -> Result<(), Refusal> {
         let mut out = BytesMut::new();
-        put_answer(answer, self.seq, self.clocks.wall_ns(), &mut out);
+        put_answer(answer, self.seq, self.vitals.signs(), &mut out);
         let sent = send(&mut self.write, &mut out, self.stall).await;
         sent.map_err(|reason| Refusal::new("write", reason))
     }

@@ -21,11 +21,12 @@ use tokio::time::timeout;
 use tokio_util::codec::{FramedRead, LengthDelimitedCodec};
 use tokio_util::sync::CancellationToken;
 
-use super::fence::{Fence, Refusal};
+use super::fence::{Fence, Refusal, check_room};
 use super::serve::{Server, failed, nonsense};
 use super::{Call, Duplex, PeerError};
 use crate::raft::context::PeerContext;
 use crate::raft::types::Types;
+use crate::raft::vitals::Signs;
 use crate::raft::wire::answer::Answer;
 use crate::raft::wire::append::Append;
 use crate::raft::wire::{self, Cursor, Header, Segments, translate};
@@ -84,7 +85,7 @@ pub(super) async fn serve<SM: RaftStateMachine<Types>>(
     };
     let mut answers = BytesMut::new();
     let refused = Answer::Refused(refusal.reason.clone());
-    put_answer(refused, seq, server.context.clocks.wall_ns(), &mut answers);
+    put_answer(refused, seq, server.context.vitals.signs(), &mut answers);
     // The stream is over whether the peer still hears why or not.
     let _ = send(
         &mut write,
@@ -171,7 +172,7 @@ async fn answer<SM: RaftStateMachine<Types>>(
             last_seq = seq;
             let result = result.map_err(|fatal| (seq, failed(fatal)))?;
             let answer = translate::stream_answer(&result);
-            put_answer(answer, seq, server.context.clocks.wall_ns(), &mut out);
+            put_answer(answer, seq, server.context.vitals.signs(), &mut out);
             next = answers.next().now_or_never();
         }
         let sent = send(write, &mut out, heartbeat * 2).await;
@@ -242,14 +243,15 @@ impl<SM: RaftStateMachine<Types>> Inbound<SM> {
         // The cluster id can still change while the log is empty, so each frame is held against the identity of now.
         self.fence.check(&self.context.dir.identity(), &header)?;
         let append = Append::decode(&header, cursor).map_err(nonsense)?;
+        check_room(&self.context.vitals.space, &append)?;
         translate::raft_append(header.vote, append)
             .map_err(|reason| Refusal::new("malformed", reason))
     }
 }
 
-pub(super) fn put_answer(answer: Answer, seq: u64, wall_ns: u64, out: &mut BytesMut) {
+pub(super) fn put_answer(answer: Answer, seq: u64, signs: Signs, out: &mut BytesMut) {
     let mut message = Segments::default();
-    answer.encode(seq, wall_ns, &mut message);
+    answer.encode(seq, signs, &mut message);
     let len = u32::try_from(message.len()).expect("answers are small");
     out.extend_from_slice(&len.to_le_bytes());
     out.extend_from_slice(&message.into_bytes());

@@ -10,6 +10,7 @@ use tokio_util::codec::{Framed, LengthDelimitedCodec};
 use super::{Call, Peer, PeerError};
 use crate::raft::Gate;
 use crate::raft::network::testing::{CLUSTER, Node, Stranger, options};
+use crate::raft::space::Room;
 use crate::raft::wire::answer::Answer;
 use crate::raft::wire::append::Append;
 use crate::raft::wire::{self, Header, Segments, id_bytes};
@@ -131,6 +132,24 @@ async fn after_a_conflict_the_connection_is_closed_though_the_peer_holds_it_open
     assert!(matches!(conflict, Some((0, Answer::Conflict(Some(id)))) if id.index == 4));
     stream.closed().await.unwrap();
     let _ = node;
+}
+
+#[tokio::test]
+async fn a_node_whose_disk_is_full_takes_no_entries_and_says_so_until_it_has_room() {
+    let (node, peer) = node().await;
+    let stranger = Stranger::new(1, CLUSTER);
+    node.context.vitals.space.pretend(Room::Full);
+    let mut stream = ByHand::open(&peer, &stranger, 1 << 20);
+    stream.send(0).await;
+    let reason = stream.refused().await;
+    assert!(reason.contains("the disk is full"), "{reason}");
+    node.context.vitals.space.pretend(Room::Low);
+    let mut stream = ByHand::open(&peer, &stranger, 1 << 20);
+    stream.send(0).await;
+    assert!(matches!(
+        stream.answer().await,
+        Some((0, Answer::Matched(Some(_))))
+    ));
 }
 
 #[tokio::test]

@@ -151,6 +151,7 @@ fn told(written: Result<Written, WriteError>) -> Said {
             ref error @ (WriteError::Overloaded { .. }
             | WriteError::Expired
             | WriteError::NotReady(_)
+            | WriteError::NoRoom(_)
             | WriteError::TooLarge { .. }),
         ) => not_done(error, None),
     }

@@ -14,7 +14,9 @@ use super::state::MemoryState;
 use super::{Dice, Listener, Serve};
 use crate::raft::clocks::Clocks;
 use crate::raft::network::{Network, unary_call_over};
+use crate::raft::space::Space;
 use crate::raft::start::{self, Guards, Parts};
+use crate::raft::vitals::Vitals;
 use crate::raft::{Client, Member, Options, Peer};
 use crate::storage::identity::{DataDir, Identity};
 use crate::storage::log::model::ModelDisk;
@@ -117,8 +119,8 @@ impl Node {
             net: around.net.clone(),
             from: self.id,
         };
-        let clocks = parts.clocks.clone();
-        let network = Network::with_connect(dir.clone(), &around.options, clocks, dialer);
+        let vitals = parts.vitals.clone();
+        let network = Network::with_connect(dir.clone(), &around.options, vitals, dialer);
         let listener = Listener {
             net: around.net.clone(),
             node: self.id,
@@ -171,7 +173,10 @@ impl Node {
             log,
             state: self.state.clone(),
             options: around.options.clone(),
-            clocks: Clocks::around(Arc::new(wall)),
+            vitals: Vitals {
+                clocks: Clocks::around(Arc::new(wall)),
+                space: Space::endless(),
+            },
             me: member(self.id),
             call: Arc::new(move |addr, call, body| {
                 let dialer = dialer.clone();

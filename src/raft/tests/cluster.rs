@@ -14,12 +14,18 @@ use super::net::{self, TestNet};
 use crate::machine::{Command, Expect};
 use crate::raft::clocks::Clocks;
 use crate::raft::context::PeerContext;
+use crate::raft::space::Space;
 use crate::raft::start::{self, Guards, Parts};
 use crate::raft::types::Raft;
+use crate::raft::vitals::Vitals;
 use crate::raft::{Client, Initialized, Member, Options, WriteError, Written};
 use crate::storage::identity::DataDir;
 use crate::storage::log::{self, Log};
+use crate::storage::space::Free;
 use crate::storage::state::{self, State};
+
+/// Bytes of the disk of each node.
+const DISK_LEN: u64 = 100 << 30;
 
 /// Nothing in a test may take longer.
 pub(super) const PATIENCE: Duration = Duration::from_secs(30);
@@ -88,6 +94,8 @@ pub(super) struct Cluster {
     disks: BTreeMap<u64, SlowDisk>,
     /// How far the wall clock of each node is ahead of the real one, in nanoseconds.
     ahead: BTreeMap<u64, Arc<AtomicU64>>,
+    /// Free bytes of the disk of each node, as it is told.
+    free: BTreeMap<u64, Arc<AtomicU64>>,
     root: tempfile::TempDir,
 }
 
@@ -102,6 +110,7 @@ impl Cluster {
             nodes: BTreeMap::new(),
             disks: BTreeMap::new(),
             ahead: BTreeMap::new(),
+            free: BTreeMap::new(),
             root,
         };
         for id in 1..=count {
@@ -166,7 +175,10 @@ impl Cluster {
             log,
             state,
             options: self.options.clone(),
-            clocks: self.clocks(id),
+            vitals: Vitals {
+                clocks: self.clocks(id),
+                space: self.space(id),
+            },
             me: net::member(id),
             call: self.net.unary(id),
             on_fault: Arc::new(move |what| seen.lock().unwrap().push(what.to_owned())),
@@ -192,6 +204,25 @@ impl Cluster {
         Clocks::around(Arc::new(move || {
             system.wall_ns() + ahead.load(Ordering::SeqCst)
         }))
+    }
+
+    /// The room that node `id` is told it has, as [`Cluster::set_free`] says.
+    fn space(&mut self, id: u64) -> Space {
+        let free = || Arc::new(AtomicU64::new(DISK_LEN));
+        let free = self.free.entry(id).or_insert_with(free).clone();
+        let measure = move || {
+            Ok(Free {
+                bytes: free.load(Ordering::SeqCst),
+                size: DISK_LEN,
+                files: u64::MAX,
+            })
+        };
+        Space::new(self.options.space, Arc::new(measure))
+    }
+
+    /// The disk of node `id` has so many bytes left from now on.
+    pub(super) fn set_free(&self, id: u64, bytes: u64) {
+        self.free[&id].store(bytes, Ordering::SeqCst);
     }
 
     /// The wall clock of node `id` is ahead of the real one from now on.

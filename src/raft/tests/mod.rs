@@ -9,6 +9,7 @@ mod install;
 mod reads;
 mod safety;
 mod snapshots;
+mod space;
 mod storage;
 mod time;
 mod watching;

@@ -199,7 +199,7 @@ impl Connection {
     ) -> Result<T, RPCError<Types>> {
         let (_, there) = self.there()?;
         let me = self.net.reach(self.to, self.from).map_err(lost)?;
-        me.clocks.hear(self.to, sent, there.clocks.wall_ns());
+        me.vitals.hear(self.to, sent, there.vitals.signs());
         answer.map_err(lost)
     }
 }

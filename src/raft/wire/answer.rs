@@ -1,9 +1,11 @@
-//! Answers: 24 bytes (protocol version u32, status u8, reserved 3, sequence number u64, the answerer's wall clock u64 in
-//! nanoseconds since 1970) and what the status says.
+//! Answers: 24 bytes (protocol version u32, status u8, room on the answerer's disk u8, reserved 2, sequence number u64, the
+//! answerer's wall clock u64 in nanoseconds since 1970) and what the status says.
 
 use bytes::Bytes;
 
 use super::{Cursor, PROTOCOL, Segments, WireError};
+use crate::raft::space::Room;
+use crate::raft::vitals::Signs;
 use crate::storage::{LogId, Vote};
 
 /// Longest reason given for a refusal, in bytes.
@@ -29,15 +31,15 @@ pub(crate) enum Answer {
 pub(crate) struct Answered {
     /// The number of the request it belongs to.
     pub(crate) seq: u64,
-    /// The wall clock of who answered.
-    pub(crate) wall_ns: u64,
+    /// What who answered said of itself.
+    pub(crate) signs: Signs,
     /// What it says.
     pub(crate) answer: Answer,
 }
 
 impl Answer {
-    /// Appends the answer to the request numbered `seq`, given at `wall_ns` by this node's wall clock, to `out`.
-    pub(crate) fn encode(self, seq: u64, wall_ns: u64, out: &mut Segments) {
+    /// Appends the answer to the request numbered `seq`, given by a node that says `signs` of itself, to `out`.
+    pub(crate) fn encode(self, seq: u64, signs: Signs, out: &mut Segments) {
         out.put_u32(PROTOCOL);
         let status = match self {
             Answer::Matched(_) => 0,
@@ -47,9 +49,10 @@ impl Answer {
             Answer::Rare(_) => 4,
         };
         out.put_u8(status);
-        out.put(&[0; 3]);
+        out.put_u8(signs.room as u8);
+        out.put(&[0; 2]);
         out.put_u64(seq);
-        out.put_u64(wall_ns);
+        out.put_u64(signs.wall_ns);
         match self {
             Answer::Matched(id) | Answer::Conflict(id) => {
                 out.put_u8(u8::from(id.is_some()));
@@ -75,7 +78,10 @@ impl Answer {
             return Err(WireError::Version(version));
         }
         let status = cursor.u8()?;
-        cursor.zeros(3)?;
+        let room = cursor.u8()?;
+        let room = Room::ALL.get(usize::from(room)).copied();
+        let room = room.ok_or_else(|| WireError::malformed("no such room on a disk".to_owned()))?;
+        cursor.zeros(2)?;
         let seq = cursor.u64()?;
         let wall_ns = cursor.u64()?;
         let answer = match status {
@@ -93,7 +99,7 @@ impl Answer {
         cursor.end()?;
         Ok(Answered {
             seq,
-            wall_ns,
+            signs: Signs { wall_ns, room },
             answer,
         })
     }

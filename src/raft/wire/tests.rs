@@ -5,6 +5,8 @@ use super::answer::{Answer, Answered};
 use super::append::Append;
 use super::rare::{TransferAsked, TransferGiven, VoteAsked, VoteGiven};
 use super::*;
+use crate::raft::space::Room;
+use crate::raft::vitals::Signs;
 use crate::storage::{Kind, LogEntry, LogId};
 
 fn id(term: u64, index: u64) -> LogId {
@@ -229,12 +231,12 @@ fn every_answer_comes_back_as_it_was() {
     ];
     for (seq, answer) in (5..).zip(answers) {
         let mut out = Segments::default();
-        answer.clone().encode(seq, 7 + seq, &mut out);
-        let received = Answered {
-            seq,
+        let signs = Signs {
             wall_ns: 7 + seq,
-            answer,
+            room: Room::ALL[usize::try_from(seq).unwrap() % 3],
         };
+        answer.clone().encode(seq, signs, &mut out);
+        let received = Answered { seq, signs, answer };
         assert_eq!(Answer::decode(out.into_bytes()), Ok(received));
     }
 }
@@ -317,8 +319,8 @@ proptest! {
         }
         if let Ok(received) = Answer::decode(bytes.clone()) {
             let mut out = Segments::default();
-            let Answered { seq, wall_ns, answer } = received.clone();
-            answer.encode(seq, wall_ns, &mut out);
+            let Answered { seq, signs, answer } = received.clone();
+            answer.encode(seq, signs, &mut out);
             prop_assert_eq!(Answer::decode(out.into_bytes()), Ok(received));
         }
         let _ = rare::decode::<VoteAsked>(&bytes);

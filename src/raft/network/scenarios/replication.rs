@@ -91,7 +91,7 @@ pub(crate) async fn a_heartbeat_passes_an_append_that_is_stuck(serve: Serve) {
     let stranger = Stranger::new(1, CLUSTER);
     // As openraft makes them.
     let mut network =
-        Network::with_connect(stranger.dir.clone(), &options(), Clocks::system(), faults);
+        Network::with_connect(stranger.dir.clone(), &options(), Vitals::healthy(), faults);
     let mut link = network.new_client(2, &member(&node.addr)).await;
     let mut beats = network.new_heartbeat_client(2, &member(&node.addr)).await;
     let large = stream::iter([append(0, 1, 4 << 20)]);
