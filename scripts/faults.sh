@@ -18,6 +18,8 @@
 #   scripts/faults.sh cuts [OPTION...]     the same with power cuts: 300 (root; skipped without)
 #   scripts/faults.sh sim [--seeds N] [--seed S] [--scenario NAME] [--twice N] [--count]
 #                                          the cluster in a simulation, where a seed is a run: N seeds on all cores
+#   scripts/faults.sh flips [--flips N] [--nodes N] [--seed S]
+#                                          one harm at a time to the files of a node, 40,000 bits among them: is any silent?
 #   scripts/faults.sh lint                 lints what is built for the fault tests alone
 #   scripts/faults.sh mutants [NAME...]    builds the program with known bugs, one at a time, and demands that each is found
 #   scripts/faults.sh list                 workloads, faults and scenarios
@@ -30,7 +32,7 @@
 #   QUORATE_FAULTS_DIR       where runs are left (default target/faults)
 #   QUORATE_FAULTS_SEED      where the seeds of a soak begin (default: random)
 #   QUORATE_FAULTS_TOGETHER  how many runs of a soak or of CI are made side by side (default 3)
-#   QUORATE_MUTANT           a known bug (src/mutants.rs) to play a simulation with
+#   QUORATE_MUTANT           a known bug (src/mutants.rs) to play a simulation with, or to harm files
 #   QUORATE_SIM_TRACE        a file to write every event of a simulation to, when one seed is played
 #   QUORATE_BIN              a built binary to use instead of building one
 #
@@ -56,6 +58,18 @@ sim() {
   build_harness --features "$features"
   (cd "$ROOT" && cargo build --release --locked --quiet)
   "$HARNESS" sim --root "$RUNS" "$@"
+}
+
+# Harm to files, with the known bug built in if one is named. The binary is then made again as it was.
+flips() {
+  if [[ -z ${QUORATE_MUTANT:-} ]]; then
+    build_harness
+    "$HARNESS" flips --root "$RUNS" "$@"
+    return
+  fi
+  build_harness --features mutants
+  (cd "$ROOT" && cargo build --release --locked --quiet)
+  "$HARNESS" flips --root "$RUNS" --nodes 0 "$@"
 }
 
 lint() {
@@ -293,7 +307,7 @@ case $COMMAND in
     build_harness
     "$HARNESS" "$COMMAND" "$@"
     ;;
-  mutants | sim | lint) "$COMMAND" "$@" ;;
+  mutants | sim | flips | lint) "$COMMAND" "$@" ;;
   clean | totals) "$COMMAND" ;;
   help | --help | -h) usage ;;
   *) die "no command $COMMAND; see scripts/faults.sh --help" ;;

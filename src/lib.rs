@@ -75,6 +75,15 @@
 //!    `storage::state::State::install` makes it the state, by one rename. A crash before that leaves the old state, and the next
 //!    transfer goes on from what is staged.
 //!
+//! # What becomes of damage
+//!
+//! 1. The log trusts nothing it reads (`storage::log`). One that is damaged is refused with file and offset: this node acknowledged
+//!    what is in it, so it comes back only under a new id.
+//! 2. The state is disposable while the log is intact. Whoever finds it damaged, at the start, on a read or in a round of
+//!    `raft::scrub::Scrubber`, raises an alarm that marks its directory (`storage::state::State::damage`); the node stops.
+//! 3. The next start (`raft::repair::Opening::open`) sets such a state aside, and one that does not fit the log too, before there
+//!    is a core. It gets another from the log, from its own newest snapshot that is whole, or from a peer (`raft::repair::fetch`).
+//!
 //! # What holds always
 //!
 //! - An acknowledged write is on the disks of a majority. What a node applies is on its own disk first.
@@ -87,7 +96,8 @@
 //!   `machine::reply::Rejection`, `machine::store::Fault` and `raft::told::WriteError`.
 //! - The log is purged no further than what the state, with its snapshot, holds durably without it.
 //! - Nothing is added to a disk that is nearly full, so no write to it fails for want of room (`raft::space`).
-//! - A node that cannot trust its disk or its log stops and says what to do.
+//! - A node that cannot trust its disk or its log stops and says what to do. A state that cannot be trusted is never
+//!   read again.
 
 pub mod cli;
 

@@ -69,6 +69,7 @@ mutants! {
     LimitsIgnored "limits-ignored" "An account pays out more than its limits allow."
     LegLost "leg-lost" "A transfer debits one account and credits none."
     CasUnconditional "cas-unconditional" "A conditional write does not look at its condition."
+    DamageBelieved "damage-believed" "Rows of the state are read without a look at their checksums."
 }
 
 #[cfg(feature = "mutants")]

@@ -102,7 +102,12 @@ fn runtime(name: &str, workers: usize) -> anyhow::Result<Runtime> {
 async fn run(config: Config, clients: Handle) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate()).context("watching for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("watching for SIGINT")?;
-    let node = Node::start(config, &clients).await?;
+    // A start may take long, if the state has to come from a peer.
+    let node = tokio::select! {
+        node = Node::start(config, &clients) => node?,
+        _ = terminate.recv() => bail!("stopped by SIGTERM while it was starting"),
+        _ = interrupt.recv() => bail!("stopped by SIGINT while it was starting"),
+    };
     let name = tokio::select! {
         _ = terminate.recv() => "SIGTERM",
         _ = interrupt.recv() => "SIGINT",

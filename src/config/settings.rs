@@ -207,6 +207,10 @@ settings! {
         "Free bytes of the disk below which a leader takes deletes only; at most 15 per cent of the disk, 0B for never"
     STORAGE: disk_full_bytes, Kind::Bytes(0, 1024 * GIB), raft.space.full_bytes;
         "Free bytes below which a node takes nothing and hands leadership over; at most 5 per cent of the disk, 0B for never"
+    STORAGE: scrub_every, times(secs(1), secs(30 * 24 * 3600)), raft.scrub.every;
+        "How often state, snapshot and closed segments of the log are read through to see whether they are whole"
+    STORAGE: scrub_rate, Kind::Bytes(0, 1024 * GIB), raft.scrub.rate;
+        "Most bytes read for that in a second; 0B to not read them at all"
 
     SNAPSHOTS: snapshot_log_bytes, Kind::Bytes(MIB, 1024 * GIB), raft.snapshots.log_bytes;
         "Log written since the last snapshot at which the next one is made, at the latest: each node has a bound between half of this and all of it, so that they do not all make one at once"

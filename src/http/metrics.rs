@@ -51,6 +51,7 @@ async fn show(State(app): State<Shared>, Input(call): Input) -> Result<Answer, A
         of_disk(&mut page, &stats);
         of_apply(&mut page, &stats);
         snapshots::show(&mut page, &stats.snapshots);
+        of_scrub(&mut page, &stats);
         app.meter.show(&mut page);
         Ok(page.text())
     });
@@ -263,6 +264,28 @@ fn of_space(page: &mut Families, disk: &DiskSpace) {
         "quorate_disk_room",
         "Whether that is enough, low (only deletes are taken) or full (nothing is): 1 for what holds.",
         rooms.into(),
+    );
+}
+
+fn of_scrub(page: &mut Families, stats: &Stats) {
+    let scrub = &stats.scrub;
+    page.counter(
+        "quorate_scrub_rounds_total",
+        "Rounds in which state and log were read through and found whole.",
+        scrub.rounds,
+    );
+    page.counters(
+        "quorate_scrub_bytes_total",
+        "Bytes read again, of the state with the snapshot and of the log.",
+        vec![
+            Sample::of(scrub.state_bytes).with("part", "state"),
+            Sample::of(scrub.log_bytes).with("part", "log"),
+        ],
+    );
+    page.counter(
+        "quorate_scrub_findings_total",
+        "Files found damaged; of a damaged state or log the node stops.",
+        scrub.findings,
     );
 }
 

@@ -10,17 +10,30 @@ use super::id::{AccountNumber, LedgerNumber};
 use super::record::{Balance, Record};
 
 /// This node cannot go on: I/O failed or stored bytes are not what they must be. Never a client's doing.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 #[error("{what}")]
 pub struct Fault {
     /// What happened, naming the thing.
     pub what: String,
+    /// What is stored is damaged: trying again would find the same.
+    pub is_damage: bool,
 }
 
 impl Fault {
     /// A fault described by `what`: lower case, no final stop.
     pub fn new(what: impl Into<String>) -> Fault {
-        Fault { what: what.into() }
+        Fault {
+            what: what.into(),
+            is_damage: false,
+        }
+    }
+
+    /// A fault for which stored bytes are to blame, described as for [`Fault::new`].
+    pub fn damage(what: impl Into<String>) -> Fault {
+        Fault {
+            what: what.into(),
+            is_damage: true,
+        }
     }
 }
 

@@ -65,6 +65,7 @@ pub(super) struct Node<S> {
     pub(super) status: StatusSource,
     pub(super) faults: Faults,
     pub(super) counters: Counters,
+    pub(super) scrubbed: super::scrub::Counters,
 }
 
 impl<S: Replica + Clone> Client<S> {
@@ -211,6 +212,7 @@ impl Client {
             answers_held: node.state.answers_held()?,
             snapshots: node.snapshots.stats(),
             disk: node.space.get(),
+            scrub: node.scrubbed.read(),
         })
     }
 

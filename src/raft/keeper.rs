@@ -60,7 +60,8 @@ impl Keeper {
         let applied = self.state.applied().log_id;
         let grown = self.log.bytes_from(last.map_or(0, |last| last.index + 1));
         let spare = if self.is_short() { SHORT_PART } else { 1 };
-        if applied <= last || !due.is_due(grown.saturating_mul(spare), now()) {
+        let is_due = due.is_due(grown.saturating_mul(spare), now());
+        if applied <= last || !(is_due || self.snapshots.is_wanted(applied)) {
             return;
         }
         let (snapshots, state) = (self.snapshots.clone(), self.state.clone());
@@ -91,6 +92,7 @@ impl Keeper {
 
     /// Tells the core of the newest snapshot and has it purge what is not needed. `None` if there is no core any more.
     async fn tend(&self) -> Option<()> {
+        self.snapshots.take_back(self.options.snapshots.stall);
         let (known, purged) = {
             let metrics = self.raft.metrics();
             let metrics = metrics.borrow_watched();

@@ -29,6 +29,7 @@ mod wire;
 
 mod gate;
 mod hand_over;
+mod scrub;
 mod space;
 mod stats;
 mod status;
@@ -36,6 +37,7 @@ mod vitals;
 mod watchdog;
 
 mod config;
+mod repair;
 mod start;
 
 #[cfg(feature = "simulation")]
@@ -48,6 +50,7 @@ pub use peer::{
     STREAM_PROTOCOL,
 };
 pub use replica::Replica;
+pub use scrub::ScrubStats;
 pub use snapshots::{Counters as SnapshotCounters, Progress, SnapshotOptions};
 pub use space::{DiskSpace, Room, SpaceOptions};
 pub use stats::{SnapshotStats, Stats};
@@ -107,6 +110,26 @@ pub struct Options {
     pub snapshots: SnapshotOptions,
     /// Marks of a disk that fills up.
     pub space: SpaceOptions,
+    /// Reading what is on the disk again.
+    pub scrub: ScrubOptions,
+}
+
+/// How often and how fast what is on the disk is read again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ScrubOptions {
+    /// A round begins so long after the one before began, or when that has ended if that is later.
+    pub every: Duration,
+    /// Most bytes read in a second; 0 for no rounds at all.
+    pub rate: u64,
+}
+
+impl Default for ScrubOptions {
+    fn default() -> ScrubOptions {
+        ScrubOptions {
+            every: Duration::from_secs(24 * 3600),
+            rate: 8 << 20,
+        }
+    }
 }
 
 impl Default for Options {
@@ -128,6 +151,7 @@ impl Default for Options {
             tick: Duration::from_secs(1),
             snapshots: SnapshotOptions::default(),
             space: SpaceOptions::default(),
+            scrub: ScrubOptions::default(),
         }
     }
 }
@@ -151,19 +175,28 @@ pub async fn start(
     };
     space::wait_for_start(&vitals.space).await;
     let net = network::Network::new(dir.clone(), &options, vitals.clone());
-    let parts = start::Parts {
+    let call: form::UnaryCall = Arc::new(|addr, call, body| {
+        Box::pin(async move {
+            let answer = network::unary_call(&addr, call, body).await;
+            answer.map_err(|error| error.to_string())
+        })
+    });
+    let opening = repair::Opening {
         log: open_log(&dir, log).await?,
-        state: open_state(&dir, state).await?,
+        dir: dir.clone(),
+        state,
+        options: options.clone(),
+        call: call.clone(),
+    };
+    let state = opening.open().await?;
+    let parts = start::Parts {
+        log: opening.log,
+        state,
         dir,
         options,
         vitals,
         me,
-        call: Arc::new(|addr, call, body| {
-            Box::pin(async move {
-                let answer = network::unary_call(&addr, call, body).await;
-                answer.map_err(|error| error.to_string())
-            })
-        }),
+        call,
         on_fault: watchdog::abort(),
         started,
         guards: start::Guards::ALL,
@@ -178,15 +211,6 @@ async fn open_log(
 ) -> anyhow::Result<crate::storage::log::Log> {
     let (path, uuid) = (dir.log_dir(), dir.identity().node_uuid);
     let open = move || crate::storage::log::Log::open(&path, &uuid, options);
-    Ok(tokio::task::spawn_blocking(open).await??)
-}
-
-async fn open_state(
-    dir: &DataDir,
-    options: crate::storage::state::Options,
-) -> anyhow::Result<crate::storage::state::State> {
-    let path = dir.state_dir();
-    let open = move || crate::storage::state::State::open(&path, options);
     Ok(tokio::task::spawn_blocking(open).await??)
 }
 

@@ -5,6 +5,7 @@
 //! asker logs; this node logs it once.
 
 mod fence;
+mod fetch;
 mod serve;
 mod snapshot;
 mod stream;
@@ -19,6 +20,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use super::context::PeerContext;
 use super::types::{SnapshotData, Types};
 
+use super::wire::ANSWER_LEN_MAX;
 pub(crate) use super::wire::FRAME_LEN_MAX;
 
 /// What is asked, named in the path of its request. All but [`Call::Snapshot`] are answered once.
@@ -36,19 +38,22 @@ pub enum Call {
     PreVote,
     /// Take over leadership.
     Transfer,
+    /// Give a snapshot, piece by piece, to a node that has no state to start from.
+    Fetch,
     /// Take a snapshot: on a connection of its own, so that nothing waits behind it.
     Snapshot,
 }
 
 impl Call {
     /// Every call with one answer.
-    pub const ALL: [Call; 6] = [
+    pub const ALL: [Call; 7] = [
         Call::Hello,
         Call::Adopt,
         Call::Append,
         Call::Vote,
         Call::PreVote,
         Call::Transfer,
+        Call::Fetch,
     ];
 
     /// Where it is answered.
@@ -60,7 +65,16 @@ impl Call {
             Call::Vote => "/raft/vote",
             Call::PreVote => "/raft/pre-vote",
             Call::Transfer => "/raft/transfer",
+            Call::Fetch => "/raft/fetch",
             Call::Snapshot => SNAPSHOT_PATH,
+        }
+    }
+
+    /// Largest answer to it, in bytes.
+    pub(crate) fn answer_len_max(self) -> usize {
+        match self {
+            Call::Fetch => FRAME_LEN_MAX,
+            _ => ANSWER_LEN_MAX,
         }
     }
 }

@@ -4,8 +4,9 @@
 use std::path::Path;
 
 use crate::machine::{Fault, Reply};
-use crate::storage::state::{Applied, CheckpointMeta, State};
-use crate::storage::{LogEntry, LogId};
+use crate::storage::snapshot::Manifest;
+use crate::storage::state::{Applied, CheckpointMeta, Pace, State};
+use crate::storage::{LogEntry, LogId, watch};
 
 /// A state that entries are applied to. What each of its methods promises is said at [`State`], under the same name.
 pub trait Replica: Send + Sync + 'static {
@@ -52,6 +53,19 @@ pub trait Replica: Send + Sync + 'static {
     /// A fault: the node must stop.
     fn install(&self, dir: &Path) -> Result<CheckpointMeta, Fault>;
 
+    /// Reads everything again, and this node's snapshot with it. Gives what is wrong with that alone. Blocking, for long.
+    ///
+    /// # Errors
+    /// A fault: the node must stop.
+    fn scrub(
+        &self,
+        snapshot: Option<(&Path, &Manifest)>,
+        pace: &mut Pace<'_>,
+    ) -> Result<Vec<String>, Fault>;
+
+    /// Becomes `Some` when it turns out to be damaged.
+    fn damage(&self) -> watch::Receiver<Option<String>>;
+
     /// The orderly end. Blocking.
     ///
     /// # Errors
@@ -90,6 +104,18 @@ impl Replica for State {
 
     fn install(&self, dir: &Path) -> Result<CheckpointMeta, Fault> {
         State::install(self, dir)
+    }
+
+    fn scrub(
+        &self,
+        snapshot: Option<(&Path, &Manifest)>,
+        pace: &mut Pace<'_>,
+    ) -> Result<Vec<String>, Fault> {
+        State::scrub(self, snapshot, pace)
+    }
+
+    fn damage(&self) -> watch::Receiver<Option<String>> {
+        State::damage(self)
     }
 
     fn close(&self) -> Result<Option<LogId>, Fault> {

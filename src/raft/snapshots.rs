@@ -9,12 +9,13 @@ mod transfers;
 pub use transfers::Progress;
 pub(crate) use transfers::{Receiving, Sending, Transfers};
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::Replica;
 use super::convert;
@@ -72,6 +73,10 @@ struct Inner {
     making: Mutex<()>,
     counters: Mutex<Counters>,
     transfers: Transfers,
+    /// Where a snapshot should end, at least, that a peer asked for.
+    wanted: AtomicU64,
+    /// What is given to peers piece by piece, and when each last asked.
+    lent: Mutex<BTreeMap<u64, (Instant, SnapshotData)>>,
 }
 
 /// What a node counts of its snapshots since it started.
@@ -171,6 +176,8 @@ impl Snapshots {
                 making: Mutex::default(),
                 counters: Mutex::default(),
                 transfers,
+                wanted: AtomicU64::new(0),
+                lent: Mutex::default(),
             }),
         })
     }
@@ -217,9 +224,21 @@ impl Snapshots {
     /// # Errors
     /// If the disk fails; the current one stays.
     pub(crate) fn make(&self, state: &dyn Replica) -> io::Result<RaftSnapshot> {
+        self.make_with(state, true)
+    }
+
+    /// As [`Snapshots::make`], but nothing that is known of files from the current one is believed. Blocking.
+    ///
+    /// # Errors
+    /// As there.
+    pub(crate) fn make_afresh(&self, state: &dyn Replica) -> io::Result<RaftSnapshot> {
+        self.make_with(state, false)
+    }
+
+    fn make_with(&self, state: &dyn Replica, believe: bool) -> io::Result<RaftSnapshot> {
         let _one = lock(&self.inner.making);
         let began = now();
-        let made = self.try_make(state);
+        let made = self.try_make(state, believe);
         let mut counters = lock(&self.inner.counters);
         match &made {
             Ok(_) => {
@@ -232,9 +251,9 @@ impl Snapshots {
         made
     }
 
-    fn try_make(&self, state: &dyn Replica) -> io::Result<RaftSnapshot> {
+    fn try_make(&self, state: &dyn Replica, believe: bool) -> io::Result<RaftSnapshot> {
         let path = self.new_path();
-        let known = self.current();
+        let known = self.current().filter(|_| believe);
         let known = known.as_ref().map(|known| &known.snapshot);
         let known = known.map(|known| (known.path.as_path(), &known.manifest));
         let identity = self.inner.identity.as_ref();
@@ -252,6 +271,44 @@ impl Snapshots {
         };
         self.replace(snapshot.clone());
         Ok(snapshot)
+    }
+
+    /// A snapshot for `peer`, kept while it asks for pieces of it. `None` if there is none yet that ends at index `reach` or later:
+    /// then it is wanted.
+    pub(crate) fn lend(&self, peer: u64, reach: u64) -> Option<SnapshotData> {
+        let ends = |of: &SnapshotData| of.manifest.applied.log_id.map(|last| last.index);
+        let current = self.current().map(|current| current.snapshot);
+        let lent = current.filter(|current| ends(current) >= Some(reach));
+        match &lent {
+            Some(lent) => {
+                lock(&self.inner.lent).insert(peer, (now(), lent.clone()));
+            }
+            None => {
+                self.inner.wanted.fetch_max(reach, Ordering::Relaxed);
+            }
+        }
+        lent
+    }
+
+    /// What was lent to `peer`, if it ends at `last`.
+    pub(crate) fn lent(&self, peer: u64, last: LogId) -> Option<SnapshotData> {
+        let mut lent = lock(&self.inner.lent);
+        let (asked, snapshot) = lent.get_mut(&peer)?;
+        *asked = now();
+        let is_it = snapshot.manifest.applied.log_id == Some(last);
+        is_it.then(|| snapshot.clone())
+    }
+
+    /// Keeps nothing any longer for peers that have not asked for `patience`.
+    pub(crate) fn take_back(&self, patience: Duration) {
+        lock(&self.inner.lent).retain(|_, (asked, _)| asked.elapsed() < patience);
+    }
+
+    /// Whether a peer wants one beyond the current one, which a state applied up to `applied` could be made into.
+    pub(crate) fn is_wanted(&self, applied: Option<LogId>) -> bool {
+        let wanted = self.inner.wanted.load(Ordering::Relaxed);
+        let reaches = |id: Option<LogId>| id.is_some_and(|id| id.index >= wanted);
+        wanted > 0 && !reaches(self.last()) && reaches(applied)
     }
 
     /// Makes `snapshot`, which was received and is installed, the current one.

@@ -20,6 +20,7 @@ use super::form::{Former, UnaryCall};
 use super::hand_over::HandOver;
 use super::keeper::Keeper;
 use super::log_store::LogStore;
+use super::scrub::Scrubber;
 use super::snapshots::Snapshots;
 use super::state_machine::StateMachine;
 use super::status::{LastContact, StatusSource};
@@ -219,6 +220,8 @@ fn assemble<S: Replica + Clone>(
     let hand_over = HandOver::new(raft.clone(), space.clone(), &options);
     let contact = LastContact::default();
     watch_over(&faults, &raft, &log, &batcher, &hand_over, &options);
+    let damage = watchdog::watch_state(state.damage(), faults.clone());
+    faults.supervise("state watching", damage);
     faults.supervise("batching", batching.run());
     faults.supervise("reading", reading);
     let ticker = Ticker {
@@ -246,6 +249,16 @@ fn assemble<S: Replica + Clone>(
         faults.clone(),
     );
     faults.supervise("disk space", watching);
+    let scrubbed = super::scrub::Counters::default();
+    let scrubber = Scrubber {
+        log: log.clone(),
+        state: Arc::new(state.clone()),
+        snapshots: snapshots.clone(),
+        options: options.scrub,
+        faults: faults.clone(),
+        counters: scrubbed.clone(),
+    };
+    faults.supervise("scrubbing", scrubber.run());
     faults.supervise(
         "contact",
         status::watch_contact(raft.clone(), contact.clone(), options),
@@ -275,6 +288,7 @@ fn assemble<S: Replica + Clone>(
         status,
         faults,
         counters: super::stats::Counters::default(),
+        scrubbed,
         raft,
     };
     Client {

@@ -4,7 +4,8 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use super::{
-    DiskSpace, Permit, Progress, ReadError, ReadLevel, SnapshotCounters, WriteError, Written,
+    DiskSpace, Permit, Progress, ReadError, ReadLevel, ScrubStats, SnapshotCounters, WriteError,
+    Written,
 };
 use crate::storage::histogram::Counted;
 use crate::storage::state;
@@ -153,4 +154,6 @@ pub struct Stats {
     pub snapshots: SnapshotStats,
     /// The disk.
     pub disk: DiskSpace,
+    /// What was read again of what is on the disk.
+    pub scrub: ScrubStats,
 }

@@ -137,6 +137,24 @@ pub(super) async fn watch_log(log: Log, faults: Faults) {
     report_unless_stopping(&faults, &format!("the log failed: {what}")).await;
 }
 
+/// Watches the state: once it is found damaged nothing may be answered from it, nor made of it.
+pub(super) async fn watch_state(mut damage: watch::Receiver<Option<String>>, faults: Faults) {
+    let Ok(Some(what)) = damage
+        .wait_for(Option::is_some)
+        .await
+        .map(|damage| damage.clone())
+    else {
+        // A state that cannot be damaged, or is gone with the node.
+        return std::future::pending().await;
+    };
+    report_unless_stopping(&faults, &stops_for(&what)).await;
+}
+
+/// What is said of a state found damaged because of `what`.
+pub(super) fn stops_for(what: &str) -> String {
+    format!("{what}; the next start sets this state aside and gets it back")
+}
+
 /// A stop on purpose ends core and log as well: then the supervisor ends this task.
 async fn report_unless_stopping(faults: &Faults, what: &str) {
     if faults.is_stopping() {

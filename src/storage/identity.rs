@@ -53,7 +53,7 @@ pub struct DataDir {
 }
 
 /// Why a data directory cannot be used. Each message says what to do.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct OpenError(pub String);
 

@@ -2,7 +2,7 @@
 //!
 //! A data directory holds `lock` (held while a process uses it), `identity` (who this is), `log/` (the write-ahead log and its
 //! tail witness: [`log`]), `state/` (the journal and what is derived from it: [`state`]) and `snapshots/` (the state as of earlier
-//! entries, to be sent to other nodes: [`snapshot`]).
+//! entries, to be sent to other nodes: [`snapshot`]). A state that was found damaged is kept beside as `state.damaged-N`.
 
 pub mod applied;
 pub(crate) mod clock;

@@ -34,6 +34,8 @@ const STATE: &str = "state";
 const HASH_RATE: u64 = 256 << 20;
 /// Bytes hashed between two looks at the clock.
 const HASH_STEP: u64 = 1 << 20;
+/// Bytes read at once by who has time.
+const SLOW_LEN: usize = 256 << 10;
 /// How names of files of tables end: they never change once they are written.
 const TABLE: &str = ".sst";
 
@@ -103,13 +105,20 @@ fn known_hash(
 /// # Errors
 /// If there is no manifest, as in a snapshot that was not finished, or files do not fit it. The message says which.
 pub fn read(dir: &Path) -> io::Result<Manifest> {
+    let manifest = manifest(dir)?;
+    check_listing(dir, &manifest)?;
+    Ok(manifest)
+}
+
+/// The manifest of the snapshot in `dir`, whatever its files are like.
+///
+/// # Errors
+/// If there is none, or it is damaged.
+pub fn manifest(dir: &Path) -> io::Result<Manifest> {
     let path = dir.join(MANIFEST);
     let bytes = fs::read(&path)
         .map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", path.display())))?;
-    let manifest =
-        Manifest::decode(&bytes).map_err(|what| damaged(format!("{}: {what}", path.display())))?;
-    check_listing(dir, &manifest)?;
-    Ok(manifest)
+    Manifest::decode(&bytes).map_err(|what| damaged(format!("{}: {what}", path.display())))
 }
 
 /// Holds every file of the snapshot in `dir` against `manifest`. Reads all of it: blocking.
@@ -230,6 +239,38 @@ fn check_file(path: &Path, entry: &FileEntry) -> io::Result<()> {
         )));
     }
     Ok(())
+}
+
+/// Holds the file at `path` against `entry`, reading no faster than `pace` has it. Whether it came to its end.
+///
+/// # Errors
+/// If it is not what the manifest says (`InvalidData`), is gone, or the disk fails.
+pub(super) fn check_slowly(
+    path: &Path,
+    entry: &FileEntry,
+    pace: &mut super::state::Pace<'_>,
+) -> io::Result<bool> {
+    check_size(path, entry)?;
+    let mut file = File::open(path)?;
+    let mut hasher = blake3::Hasher::new();
+    let mut buffer = vec![0; SLOW_LEN];
+    loop {
+        let read = file.read(&mut buffer)?;
+        if read == 0 {
+            break;
+        }
+        hasher.update(&buffer[..read]);
+        if !pace(read as u64) {
+            return Ok(false);
+        }
+    }
+    match <[u8; 32]>::from(hasher.finalize()) == entry.hash {
+        true => Ok(true),
+        false => Err(damaged(format!(
+            "file {} is not what it was when its snapshot was made",
+            path.display()
+        ))),
+    }
 }
 
 /// BLAKE3 of a file, read at most at `rate` bytes a second if one is given.

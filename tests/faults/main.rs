@@ -5,6 +5,7 @@
 //! cargo test --test faults -- scenario NAME      steps taken on purpose, again and again; exit 1 if a read was stale
 //! cargo test --test faults -- kills|cuts         outages by the hundreds under a load by the million; exit 1 if anything is lost
 //! cargo test --test faults -- mutants            builds broken on purpose, each run until it is found out
+//! cargo test --test faults -- flips              one harm at a time to files; exit 1 if one is silent
 //! cargo test --test faults                       the claims: every checker red on a violation, green next to it
 //! cargo test --features simulation --test faults -- sim
 //!                                                seeds in the simulation; exit 1 if one is red
@@ -20,11 +21,14 @@
 //! | to add | touch |
 //! |---|---|
 //! | a workload, a fault | its file and its line, see [`harness`] |
+//! | something that is harmed on the disk | see [`flips`] |
 //! | a promise | its file in `promises/`, its line in `promises::ALL`, claims about it |
 //! | a rule of coverage | its line in `promises::coverage::RULES` |
 //! | a plot | its file in `report/plots/`, its line in `report::plots::ALL` |
 //! | a flaw of the simulated store | its variant in `claims::store::flaw`, its line in `Flaw::ALL` |
 //! | a claim | its function, its line in the `ALL` of its file |
+
+mod flips;
 
 mod harness;
 
@@ -105,6 +109,8 @@ enum Command {
     /// Play seeds in the simulation.
     #[cfg(feature = "simulation")]
     Sim(Box<sim::Options>),
+    /// Harm files, and see that whatever is harmed is found.
+    Flips(Box<flips::Options>),
     /// Run builds that are broken on purpose until each is found out.
     Mutants(Box<mutants::Options>),
     /// Kill nodes by the hundreds under a load of transfers by the million, and hold the books against what was acknowledged.
@@ -177,6 +183,7 @@ fn run_command(command: Command) -> anyhow::Result<bool> {
         Command::Scenario(options) => scenarios::play(&options, say),
         #[cfg(feature = "simulation")]
         Command::Sim(options) => sim::play(&options, say),
+        Command::Flips(options) => flips::play(&options, say),
         Command::Mutants(options) => mutants::hunt(&options, say),
         Command::Kills(options) => volume::play(Outage::Kill, &options, say),
         Command::Cuts(options) => volume::play(Outage::Cut, &options, say),

@@ -161,7 +161,7 @@ impl<C: Connect> Link<C> {
                 action: match call {
                     Call::Vote | Call::PreVote => RPCTypes::Vote,
                     Call::Transfer => RPCTypes::TransferLeader,
-                    Call::Snapshot => RPCTypes::InstallSnapshot,
+                    Call::Snapshot | Call::Fetch => RPCTypes::InstallSnapshot,
                     Call::Hello | Call::Adopt | Call::Append => RPCTypes::AppendEntries,
                 },
                 id: self.shared.dir.identity().node_id,

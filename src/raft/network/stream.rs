@@ -28,7 +28,7 @@ use super::unary::{CallError, Connection, read_body, refusal};
 use super::window::{InFlight, Window};
 use crate::raft::peer::{Call, STREAM_PATH, STREAM_PROTOCOL};
 use crate::raft::types::Types;
-use crate::raft::wire::{self, Header, Segments, translate};
+use crate::raft::wire::{self, ANSWER_LEN_MAX, Header, Segments, translate};
 use crate::storage::Vote;
 use crate::storage::clock::now;
 
@@ -251,7 +251,7 @@ pub(super) async fn upgraded<C: Connect>(
         .map_err(|e| failed(&e))?;
     if response.status() != StatusCode::SWITCHING_PROTOCOLS {
         let status = response.status();
-        return Err(refusal(status, &read_body(response).await?));
+        return Err(refusal(status, &read_body(response, ANSWER_LEN_MAX).await?));
     }
     let upgraded = hyper::upgrade::on(response).await.map_err(|e| failed(&e))?;
     let parts = upgraded.downcast::<TokioIo<C::Io>>();

@@ -13,7 +13,6 @@ use tokio::time::timeout;
 
 use super::connect::{Connect, Lane};
 use crate::raft::peer::Call;
-use crate::raft::wire::ANSWER_LEN_MAX;
 
 /// Why a call has no answer.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -134,7 +133,8 @@ impl Unary {
                 .await
                 .map_err(lost)?;
             let status = response.status();
-            Ok::<_, CallError>((status, read_body(response).await?))
+            let body = read_body(response, call.answer_len_max()).await?;
+            Ok::<_, CallError>((status, body))
         };
         let limit = deadline.saturating_duration_since(tokio::time::Instant::now());
         let (status, body) = match timeout(limit, exchange).await {
@@ -152,8 +152,9 @@ impl Unary {
 /// The body of `response`, if it is not larger than any answer is.
 pub(super) async fn read_body(
     response: Response<hyper::body::Incoming>,
+    len_max: usize,
 ) -> Result<Bytes, CallError> {
-    let body = Limited::new(response.into_body(), ANSWER_LEN_MAX);
+    let body = Limited::new(response.into_body(), len_max);
     match body.collect().await {
         Ok(body) => Ok(body.to_bytes()),
         Err(error) => Err(CallError::Lost(error.to_string())),

@@ -7,8 +7,9 @@ use super::{Value, dice};
 use crate::machine::memory::Memory;
 use crate::machine::{Fault, Reply, Store};
 use crate::raft::Replica;
-use crate::storage::state::{Applied, CheckpointMeta};
-use crate::storage::{Kind, LogEntry, LogId, applied};
+use crate::storage::snapshot::Manifest;
+use crate::storage::state::{Applied, CheckpointMeta, Pace};
+use crate::storage::{Kind, LogEntry, LogId, applied, watch};
 
 /// A state in memory, which loses in a crash what it did not flush; clones share it.
 #[derive(Clone, Default)]
@@ -152,6 +153,19 @@ impl Replica for MemoryState {
 
     fn install(&self, _dir: &Path) -> Result<CheckpointMeta, Fault> {
         Err(Fault::new("no snapshots are simulated"))
+    }
+
+    fn scrub(
+        &self,
+        _snapshot: Option<(&Path, &Manifest)>,
+        _pace: &mut Pace<'_>,
+    ) -> Result<Vec<String>, Fault> {
+        Ok(Vec::new())
+    }
+
+    fn damage(&self) -> watch::Receiver<Option<String>> {
+        // Nobody ever says anything.
+        watch::channel(None).1
     }
 
     fn close(&self) -> Result<Option<LogId>, Fault> {

@@ -14,6 +14,7 @@ use super::net::{self, TestNet};
 use crate::machine::{Command, Expect};
 use crate::raft::clocks::Clocks;
 use crate::raft::context::PeerContext;
+use crate::raft::repair::Opening;
 use crate::raft::space::Space;
 use crate::raft::start::{self, Guards, Parts};
 use crate::raft::types::Raft;
@@ -150,7 +151,7 @@ impl Cluster {
         &self.nodes[&id].client
     }
 
-    fn dir(&self, id: u64) -> PathBuf {
+    pub(super) fn dir(&self, id: u64) -> PathBuf {
         self.root.path().join(id.to_string())
     }
 
@@ -161,17 +162,29 @@ impl Cluster {
         let path = self.dir(id);
         // Tasks of the process before may still be ending.
         let dir = until("the directory is free", || DataDir::open(&path, id).ok()).await;
-        let state_dir = dir.state_dir();
-        let state = until("the state is free", || {
-            State::open(&state_dir, state_options()).ok()
-        })
-        .await;
         let uuid = dir.identity().node_uuid;
         let log = Log::start(disk.clone(), &uuid, log_options()).unwrap();
+        let dir = Arc::new(dir);
+        let opening = Opening {
+            dir: dir.clone(),
+            log: log.clone(),
+            state: state_options(),
+            options: self.options.clone(),
+            call: self.net.unary(id),
+        };
+        let deadline = soon();
+        let state = loop {
+            match opening.open().await {
+                Ok(state) => break state,
+                // Tasks of the process before may still have it.
+                Err(why) => assert!(Instant::now() < deadline, "{why:#}"),
+            }
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        };
         let faults = Arc::new(Mutex::new(Vec::new()));
         let seen = faults.clone();
         let parts = Parts {
-            dir: Arc::new(dir),
+            dir,
             log,
             state,
             options: self.options.clone(),

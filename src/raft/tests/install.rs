@@ -86,7 +86,7 @@ async fn a_snapshot_says_what_it_holds_though_entries_are_applied_meanwhile() {
 }
 
 /// A snapshot up to T2-5, made elsewhere.
-async fn snapshot_of_another(root: &Path) -> RaftSnapshot {
+pub(super) async fn snapshot_of_another(root: &Path) -> RaftSnapshot {
     let state = State::open(&root.join("other/state"), state_options()).unwrap();
     let mut other = machine(state, FlushGate::off(), &root.join("other"));
     let old = (0..4).map(|index| Ok((blank(1, index), None)));

@@ -7,6 +7,7 @@ mod net;
 mod forming;
 mod install;
 mod reads;
+mod repair;
 mod safety;
 mod snapshots;
 mod space;

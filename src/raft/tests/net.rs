@@ -115,23 +115,33 @@ impl TestNet {
         let net = self.clone();
         Arc::new(move |addr, call, body| {
             let net = net.clone();
-            Box::pin(async move { net.answer(from, &addr, call, &body) })
+            Box::pin(async move { net.answer(from, &addr, call, body).await })
         })
     }
 
-    fn answer(&self, from: u64, addr: &str, call: Call, body: &Bytes) -> Result<Bytes, String> {
+    async fn answer(
+        &self,
+        from: u64,
+        addr: &str,
+        call: Call,
+        body: Bytes,
+    ) -> Result<Bytes, String> {
         let to = addr.trim_start_matches("node").trim_end_matches(":1");
         let context = self.reach(from, to.parse().map_err(|_| "no such host")?)?;
         let decoded = "the caller encodes what is decoded here";
         let bytes = match call {
             Call::Hello => postcard::to_stdvec(&handshake::answer_hello(
                 &context,
-                &postcard::from_bytes(body).expect(decoded),
+                &postcard::from_bytes(&body).expect(decoded),
             )?),
             Call::Adopt => postcard::to_stdvec(&handshake::answer_adopt(
                 &context,
-                &postcard::from_bytes(body).expect(decoded),
+                &postcard::from_bytes(&body).expect(decoded),
             )),
+            Call::Fetch => {
+                let answered = Peer::new(context).call(call, body).await;
+                return answered.map_err(|error| error.0);
+            }
             other => panic!("{other:?} is not sent before there is a cluster"),
         };
         Ok(bytes.unwrap().into())

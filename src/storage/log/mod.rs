@@ -32,6 +32,7 @@ mod read;
 mod record;
 mod recover;
 mod scan;
+mod scrub;
 mod shape;
 mod shared;
 mod size;

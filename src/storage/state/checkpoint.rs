@@ -34,7 +34,7 @@ impl State {
 
     /// What the checkpoint in `dir` holds.
     pub fn inspect_checkpoint(dir: &Path) -> Result<CheckpointMeta, Fault> {
-        let db = Db::open(dir, Access::ReadOnly, LOOK_CACHE_BYTES).map_err(Fault::new)?;
+        let db = Db::open(dir, Access::ReadOnly, LOOK_CACHE_BYTES)?;
         Ok(CheckpointMeta {
             applied: Stamps::read(&db)?.applied(),
         })
@@ -57,6 +57,7 @@ impl State {
         old.point("install:opened")?;
         dirs::set_current(&self.root.dir, &next).map_err(failed)?;
         old.point("install:current")?;
+        new.db.set_alarm(Some(self.root.alarm.clone()));
         new.resume_seal()?;
         let meta = CheckpointMeta {
             applied: lock(&new.applied).clone(),
@@ -74,6 +75,8 @@ impl State {
 impl Core {
     /// Stops a database whose place was taken; its directory goes when nobody reads it any more.
     fn retire(old: &Arc<Core>) {
+        // What is found in it by who still reads says nothing about the one that took its place.
+        old.db.set_alarm(None);
         old.halt();
         old.retired.store(true, std::sync::atomic::Ordering::SeqCst);
     }

@@ -220,7 +220,7 @@ impl Core {
     /// Fails once the node must stop.
     pub(super) fn check(&self) -> Result<(), Fault> {
         match self.fault.get() {
-            Some(fault) => Err(Fault::new(fault.what.clone())),
+            Some(fault) => Err(fault.clone()),
             None => Ok(()),
         }
     }
@@ -230,7 +230,7 @@ impl Core {
         let first = self.fault.get_or_init(|| fault);
         // Who waits for progress must see that there will be none.
         self.written_more.notify_all();
-        Fault::new(first.what.clone())
+        first.clone()
     }
 
     /// How far the tables are written.

@@ -5,10 +5,12 @@
 //! if a write is on the disk, so is every write before it. All crash reasoning in this folder rests on that sentence, and on
 //! its one exception: an ingested file is on the disk at once, so what it relies on must be flushed first.
 
+mod files;
 mod tables;
 
 use std::fmt::Display;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use rocksdb::{
@@ -17,9 +19,12 @@ use rocksdb::{
     WriteOptions,
 };
 
+pub(super) use self::files::Live;
 pub(super) use self::tables::Table;
 use self::tables::{database_options, table_options};
+use super::alarm::{Alarm, Cause};
 use crate::machine::Fault;
+use crate::mutants::{self, Mutant};
 
 /// How to open a database.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,6 +46,8 @@ pub(super) struct Db {
     path: PathBuf,
     write_options: WriteOptions,
     sst_options: Options,
+    /// Raised by whatever finds it damaged.
+    alarm: Mutex<Option<Alarm>>,
 }
 
 impl std::fmt::Debug for Db {
@@ -53,9 +60,15 @@ impl std::fmt::Debug for Db {
 
 impl Db {
     /// Opens the database in `path` with a block cache of `cache_bytes`.
-    pub(super) fn open(path: &Path, access: Access, cache_bytes: u64) -> Result<Db, String> {
+    ///
+    /// # Errors
+    /// A fault, which says whether the database is to blame for it.
+    pub(super) fn open(path: &Path, access: Access, cache_bytes: u64) -> Result<Db, Fault> {
         let cache = Cache::new_lru_cache(usize::try_from(cache_bytes).unwrap_or(usize::MAX));
-        let failed = |error: rocksdb::Error| format!("state database {}: {error}", path.display());
+        let failed = |error: rocksdb::Error| {
+            let what = format!("state database {}: {error}", path.display());
+            told(&error, what)
+        };
         let options = database_options(access).map_err(failed)?;
         let mut tables = Vec::with_capacity(Table::ALL.len() + 1);
         tables.push(ColumnFamilyDescriptor::new(
@@ -71,7 +84,7 @@ impl Db {
         let db = match access {
             Access::ReadOnly => {
                 if let Some(table) = tables::missing(path).map_err(failed)? {
-                    return Err(older(path, table));
+                    return Err(Fault::new(older(path, table)));
                 }
                 DB::open_cf_descriptors_read_only(&options, path, tables, false)
             }
@@ -86,20 +99,41 @@ impl Db {
             path: path.to_owned(),
             write_options,
             sst_options,
+            alarm: Mutex::default(),
         })
     }
 
+    /// From now on damage that is found here raises `alarm`; with `None`, nothing.
+    pub(super) fn set_alarm(&self, alarm: Option<Alarm>) {
+        *self.alarm.lock().unwrap_or_else(PoisonError::into_inner) = alarm;
+    }
+
     /// A fault of this database: what was tried and what went wrong.
-    pub(super) fn fault(&self, tried: impl Display, error: impl Display) -> Fault {
-        Fault::new(format!(
-            "state database {}: {tried}: {error}",
-            self.path.display()
-        ))
+    #[expect(
+        clippy::needless_pass_by_value,
+        reason = "callers hand over what they have"
+    )]
+    pub(super) fn fault(&self, tried: impl Display, error: impl Cause) -> Fault {
+        let what = format!("state database {}: {tried}: {error}", self.path.display());
+        self.note(told(&error, what))
+    }
+
+    /// Raises the alarm if `fault` says that something is damaged.
+    fn note(&self, fault: Fault) -> Fault {
+        let alarm = self.alarm.lock().unwrap_or_else(PoisonError::into_inner);
+        if let (true, Some(alarm)) = (fault.is_damage, &*alarm) {
+            alarm.raise(&fault.what);
+        }
+        fault
     }
 
     /// A row that is not what this program writes.
     pub(super) fn damaged(&self, table: Table, what: impl Display) -> Fault {
-        self.fault(format_args!("table {} is damaged", table.name()), what)
+        self.note(Fault::damage(format!(
+            "state database {}: table {} is damaged: {what}",
+            self.path.display(),
+            table.name()
+        )))
     }
 
     /// The value of a key.
@@ -160,6 +194,8 @@ impl Db {
         for handle in handles {
             while self.property(handle, "rocksdb.num-immutable-mem-table")? > 0 {
                 if self.property(handle, "rocksdb.background-errors")? > 0 {
+                    // A write is answered with it.
+                    self.write(self.batch())?;
                     return Err(self.fault("flush", "a background error"));
                 }
                 std::thread::sleep(FLUSH_POLL);
@@ -207,6 +243,7 @@ impl Db {
         at: Option<&Snapshot<'a>>,
     ) -> Cursor<'a> {
         let mut options = ReadOptions::default();
+        options.set_verify_checksums(!mutants::on(Mutant::DamageBelieved));
         options.set_iterate_lower_bound(range.from);
         if let Some(to) = range.to {
             options.set_iterate_upper_bound(to);
@@ -268,6 +305,14 @@ impl Db {
         self.db
             .cf_handle(table.name())
             .expect("open names every table")
+    }
+}
+
+/// The fault `what`, of which `error` is the cause.
+fn told(error: &impl Cause, what: String) -> Fault {
+    match error.is_damage() {
+        true => Fault::damage(what),
+        false => Fault::new(what),
     }
 }
 

@@ -2,18 +2,43 @@
 //!
 //! It holds `state-N`, a database, and `CURRENT`, which names it: so a snapshot takes a database's place by one rename. A
 //! directory in the making holds `CREATING` from before its first file until after `CURRENT`. So one that has lost `CURRENT`
-//! is told from a fresh one, and refused: it is never read as an empty state.
+//! is told from a fresh one, and refused: it is never read as an empty state. One that was found damaged holds the mark of
+//! [`super::alarm`], and is refused too.
 
 use std::fs::{self, File};
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
+use super::alarm;
 use crate::storage::identity::OpenError;
 
 /// Version of this layout.
 const FORMAT: u32 = 1;
 const CURRENT: &str = "CURRENT";
 const CREATING: &str = "CREATING";
+
+/// How many damaged states are kept beside the one in use, the newest.
+const KEPT_MAX: usize = 2;
+
+/// Why there is no state to open.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Unusable {
+    /// What is there cannot be trusted, and this is why: it is to be set aside.
+    Damaged(String),
+    /// It may be as it should be, and cannot be opened here and now.
+    Refused(OpenError),
+}
+
+impl From<Unusable> for OpenError {
+    fn from(unusable: Unusable) -> OpenError {
+        match unusable {
+            Unusable::Damaged(what) => OpenError(format!(
+                "{what}; a node that is started here sets this state aside and gets it back from its snapshot or its peers"
+            )),
+            Unusable::Refused(error) => error,
+        }
+    }
+}
 
 /// What [`find`] found.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,9 +50,8 @@ pub(super) enum Found {
 }
 
 /// Finds the current database of `root`; an absent or empty directory is prepared for its first.
-pub(super) fn find(root: &Path) -> Result<Found, OpenError> {
-    let failed =
-        |error: io::Error| OpenError(format!("state directory {}: {error}", root.display()));
+pub(super) fn find(root: &Path) -> Result<Found, Unusable> {
+    let failed = |error: io::Error| failed(root, &error);
     fs::create_dir_all(root).map_err(failed)?;
     match inspect(root)? {
         Some(current) => {
@@ -47,19 +71,23 @@ pub(super) fn find(root: &Path) -> Result<Found, OpenError> {
 }
 
 /// Finds the current database of `root`, changing nothing; `None` if the directory is empty or was never finished.
-pub(super) fn inspect(root: &Path) -> Result<Option<PathBuf>, OpenError> {
-    let failed =
-        |error: io::Error| OpenError(format!("state directory {}: {error}", root.display()));
-    match fs::read_to_string(root.join(CURRENT)) {
-        Ok(text) => parse_current(root, &text).map(Some),
+pub(super) fn inspect(root: &Path) -> Result<Option<PathBuf>, Unusable> {
+    let failed = |error: io::Error| failed(root, &error);
+    if let Some(why) = alarm::marked(root) {
+        return Err(Unusable::Damaged(format!(
+            "state directory {} is marked as damaged: {why}",
+            root.display()
+        )));
+    }
+    match fs::read(root.join(CURRENT)) {
+        Ok(text) => parse_current(root, &String::from_utf8_lossy(&text)).map(Some),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             let empty = fs::read_dir(root).map_err(failed)?.next().is_none();
             if empty || root.join(CREATING).exists() {
                 return Ok(None);
             }
-            Err(OpenError(format!(
-                "state directory {} has lost its file {CURRENT}: what it holds cannot be trusted; replace this node under a \
-                 new node id so that it copies the state from its peers",
+            Err(Unusable::Damaged(format!(
+                "state directory {} has lost its file {CURRENT}: what it holds cannot be trusted",
                 root.display()
             )))
         }
@@ -120,14 +148,46 @@ pub(super) fn copy(from: &Path, to: &Path) -> io::Result<()> {
     sync_dir(to)
 }
 
-fn parse_current(root: &Path, text: &str) -> Result<PathBuf, OpenError> {
-    let wrong = |what: String| {
-        OpenError(format!(
-            "state directory {}: file {CURRENT} {what}",
-            root.display()
-        ))
+/// Sets the state in `root` aside because of `why`, as the newest of those that are kept beside it. Durable when it returns: then
+/// there is no state in `root`. Gives where it is now.
+pub(super) fn set_aside(root: &Path, why: &str) -> io::Result<PathBuf> {
+    if alarm::marked(root).is_none() {
+        alarm::mark(root, why)?;
+    }
+    let number = |path: &Path| {
+        let rest = path.to_str()?.strip_prefix(root.to_str()?)?;
+        rest.strip_prefix(".damaged-")?.parse::<u64>().ok()
     };
-    let damaged = || wrong("is damaged: replace this node under a new node id".to_owned());
+    let parent = root.parent().ok_or(io::ErrorKind::NotFound)?;
+    let mut kept = Vec::new();
+    for entry in fs::read_dir(parent)? {
+        let path = entry?.path();
+        kept.extend(number(&path).map(|number| (number, path)));
+    }
+    kept.sort_unstable();
+    let next = kept.last().map_or(1, |(number, _)| number + 1);
+    let mut aside = root.as_os_str().to_owned();
+    aside.push(format!(".damaged-{next}"));
+    let aside = PathBuf::from(aside);
+    fs::rename(root, &aside)?;
+    sync_dir(parent)?;
+    kept.push((next, aside.clone()));
+    for (_, old) in kept.iter().rev().skip(KEPT_MAX) {
+        fs::remove_dir_all(old)?;
+    }
+    Ok(aside)
+}
+
+fn failed(root: &Path, error: &io::Error) -> Unusable {
+    Unusable::Refused(OpenError(format!(
+        "state directory {}: {error}",
+        root.display()
+    )))
+}
+
+fn parse_current(root: &Path, text: &str) -> Result<PathBuf, Unusable> {
+    let wrong = |what: String| format!("state directory {}: file {CURRENT} {what}", root.display());
+    let damaged = || Unusable::Damaged(wrong("is damaged".to_owned()));
     let (line, crc) = text.trim_end().rsplit_once(' ').ok_or_else(damaged)?;
     if u32::from_str_radix(crc, 16) != Ok(crc32c::crc32c(line.as_bytes())) {
         return Err(damaged());
@@ -140,15 +200,14 @@ fn parse_current(root: &Path, text: &str) -> Result<PathBuf, OpenError> {
     };
     let format: u32 = format.parse().map_err(|_| damaged())?;
     if format > FORMAT {
-        return Err(wrong(format!(
-            "has format {format}, this program reads up to {FORMAT}: start a newer one"
-        )));
+        let newer =
+            format!("has format {format}, this program reads up to {FORMAT}: start a newer one");
+        return Err(Unusable::Refused(OpenError(wrong(newer))));
     }
     let database = root.join(name);
     if !database.is_dir() {
-        return Err(wrong(format!(
-            "names {name}, which is not there: replace this node under a new node id"
-        )));
+        let gone = format!("names {name}, which is not there");
+        return Err(Unusable::Damaged(wrong(gone)));
     }
     Ok(database)
 }
@@ -175,7 +234,8 @@ fn remove_if_there(path: &Path) -> io::Result<()> {
     }
 }
 
-fn write_file(path: &Path, bytes: &[u8]) -> io::Result<()> {
+/// Writes a file of these bytes, durably.
+pub(super) fn write_file(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let mut file = File::create(path)?;
     file.write_all(bytes)?;
     file.sync_all()?;

@@ -107,7 +107,8 @@ impl State {
         let path = path.ok_or_else(|| {
             OpenError(format!("state directory {} holds no state", dir.display()))
         })?;
-        let db = Db::open(&path, Access::ReadOnly, CACHE_BYTES).map_err(OpenError)?;
+        let db = Db::open(&path, Access::ReadOnly, CACHE_BYTES)
+            .map_err(|fault| OpenError(fault.what))?;
         let applied = Stamps::read(&db)
             .map_err(|fault| OpenError(fault.what))?
             .applied();

@@ -10,6 +10,7 @@
 //! tables for what is old.
 
 mod ahead;
+mod alarm;
 mod answers;
 mod apply;
 mod checkpoint;
@@ -32,6 +33,7 @@ mod stats;
 mod dump;
 mod follow;
 mod read;
+mod scrub;
 mod verify;
 mod view;
 
@@ -39,7 +41,9 @@ mod view;
 mod tests;
 
 pub use checkpoint::CheckpointMeta;
+pub use dirs::Unusable;
 pub(in crate::storage) use follow::{Follower, JournalRow, Journaled, journal_index};
+pub use scrub::Pace;
 pub use stats::Stats;
 pub use verify::VerifyReport;
 pub use view::{
@@ -51,12 +55,13 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use bytes::Bytes;
 
+use self::alarm::Alarm;
 use self::core::{Core, Hook, Loaded, Tuning, lock};
 use self::db::{Access, Db};
 use self::dirs::Found;
 use self::live::Live;
-use super::LogId;
 use super::identity::OpenError;
+use super::{LogId, watch};
 use crate::machine::{Fault, Reply};
 
 /// Settings of the state.
@@ -104,6 +109,8 @@ pub struct State {
 struct Root {
     dir: PathBuf,
     tuning: Tuning,
+    /// Raised when what is in `dir` turns out to be damaged.
+    alarm: Alarm,
     /// Replaced as a whole when a snapshot is installed.
     core: RwLock<Arc<Core>>,
     /// One installation at a time.
@@ -125,27 +132,47 @@ impl State {
     /// # Errors
     /// If it is damaged, of a newer format, in use, or the disk fails. The message says what to do.
     pub fn open(dir: &Path, options: Options) -> Result<State, OpenError> {
+        Ok(State::open_checked(dir, options)?)
+    }
+
+    /// [`State::open`], for who can tell a state that must be set aside from one that cannot be opened right now.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn open_checked(dir: &Path, options: Options) -> Result<State, Unusable> {
         State::open_tuned(dir, Tuning::new(options), None)
     }
 
-    fn open_tuned(dir: &Path, tuning: Tuning, hook: Option<Hook>) -> Result<State, OpenError> {
+    /// Sets the state in `dir`, which nobody has open, aside because of `why`: it is kept beside, the newest two of such are. Then
+    /// there is none in `dir`. Gives where it is.
+    ///
+    /// # Errors
+    /// If the disk fails.
+    pub fn set_aside(dir: &Path, why: &str) -> std::io::Result<PathBuf> {
+        dirs::set_aside(dir, why)
+    }
+
+    fn open_tuned(dir: &Path, tuning: Tuning, hook: Option<Hook>) -> Result<State, Unusable> {
         let core = match dirs::find(dir)? {
-            Found::Current(path) => {
-                Core::open(&path, tuning, hook).map_err(|fault| refused(&fault))?
-            }
+            Found::Current(path) => Core::open(&path, tuning, hook).map_err(unusable)?,
             Found::Fresh(path) => {
-                let core = Core::create(&path, tuning, hook).map_err(|fault| refused(&fault))?;
-                let failed =
-                    |error| OpenError(format!("state directory {}: {error}", dir.display()));
+                let core = Core::create(&path, tuning, hook).map_err(unusable)?;
+                let failed = |error| {
+                    let text = format!("state directory {}: {error}", dir.display());
+                    Unusable::Refused(OpenError(text))
+                };
                 dirs::finish(dir, &path).map_err(failed)?;
                 core
             }
         };
         let core = Arc::new(core);
-        core.resume_seal().map_err(|fault| refused(&fault))?;
+        let alarm = Alarm::new(dir);
+        core.db.set_alarm(Some(alarm.clone()));
+        core.resume_seal().map_err(unusable)?;
         let root = Root {
             dir: dir.to_owned(),
             tuning,
+            alarm,
             core: RwLock::new(core),
             installing: Mutex::new(()),
         };
@@ -157,6 +184,12 @@ impl State {
     /// How far it is.
     pub fn applied(&self) -> Applied {
         lock(&self.core().applied).clone()
+    }
+
+    /// Becomes `Some` when the state turns out to be damaged, whoever found it, with what was found. By then it is marked, so that
+    /// nobody opens it again.
+    pub fn damage(&self) -> watch::Receiver<Option<String>> {
+        self.root.alarm.watch()
     }
 
     /// Applies `entries` in order and writes them as one batch. One `Vec<Reply>` per entry (empty unless it carries commands).
@@ -254,7 +287,7 @@ impl State {
 impl Core {
     /// Opens the database in `path`.
     fn open(path: &Path, tuning: Tuning, hook: Option<Hook>) -> Result<Core, Fault> {
-        let db = Db::open(path, Access::Existing, tuning.cache_bytes).map_err(Fault::new)?;
+        let db = Db::open(path, Access::Existing, tuning.cache_bytes)?;
         upgrade(&db)?;
         let loaded = load::load(&db, &tuning)?;
         Ok(Core::new(db, path, tuning, loaded, hook))
@@ -262,7 +295,7 @@ impl Core {
 
     /// Makes an empty database in `path`.
     fn create(path: &Path, tuning: Tuning, hook: Option<Hook>) -> Result<Core, Fault> {
-        let db = Db::open(path, Access::Create, tuning.cache_bytes).map_err(Fault::new)?;
+        let db = Db::open(path, Access::Create, tuning.cache_bytes)?;
         let seed = hash::Seed::random();
         let mut batch = db.batch();
         meta::put(
@@ -300,9 +333,9 @@ fn upgrade(db: &Db) -> Result<(), Fault> {
     db.flush()
 }
 
-fn refused(fault: &Fault) -> OpenError {
-    OpenError(format!(
-        "{}; if this persists, replace this node under a new node id so that it copies the state from its peers",
-        fault.what
-    ))
+fn unusable(fault: Fault) -> Unusable {
+    match fault.is_damage {
+        true => Unusable::Damaged(fault.what),
+        false => Unusable::Refused(OpenError(fault.what)),
+    }
 }

@@ -155,7 +155,7 @@ fn equip(
 }
 
 /// Starts and forms the cluster.
-fn form(nodes: &mut Nodes) -> anyhow::Result<()> {
+pub(crate) fn form(nodes: &mut Nodes) -> anyhow::Result<()> {
     for id in nodes.ids() {
         nodes.start(id)?;
     }

@@ -14,6 +14,8 @@ use clap::Args;
 use quorate::mutants::{self, Mutant};
 use serde_json::Value;
 
+use crate::flips;
+
 /// How a mutant is brought to light.
 enum By {
     /// A run: workload, faults, seconds of faults.
@@ -180,9 +182,11 @@ struct Outcome {
     took: Duration,
 }
 
-/// Mutants that no case is about.
+/// Mutants that no case is about, nor any harm to files.
 pub(crate) fn forgotten() -> Vec<&'static str> {
-    let has_case = |mutant: &Mutant| CASES.iter().any(|case| case.mutant == *mutant);
+    let has_case = |mutant: &Mutant| {
+        flips::MUTANTS.contains(mutant) || CASES.iter().any(|case| case.mutant == *mutant)
+    };
     let without = Mutant::ALL.iter().filter(|mutant| !has_case(mutant));
     without.map(|mutant| mutant.name()).collect()
 }

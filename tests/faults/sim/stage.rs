@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use quorate::raft::sim::{Io, Listener, Serve, Setup, TICK_NS, World};
-use quorate::raft::{Options, ReadLevel};
+use quorate::raft::{Options, ReadLevel, ScrubOptions};
 
 use super::Played;
 use super::clients::{Client, Planned};
@@ -77,6 +77,11 @@ pub(crate) fn options() -> Options {
         election_min: Duration::from_millis(500),
         election_max: Duration::from_millis(1000),
         quorum_loss_probe: Duration::from_millis(2000),
+        // It reads at a rate of the real clock, and a simulated state has no files.
+        scrub: ScrubOptions {
+            rate: 0,
+            ..ScrubOptions::default()
+        },
         ..Options::default()
     }
 }

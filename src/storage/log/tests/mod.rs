@@ -12,6 +12,7 @@ mod errors;
 mod flips;
 mod races;
 mod real;
+mod scrub;
 mod size;
 
 use std::time::Duration;

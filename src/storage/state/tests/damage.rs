@@ -2,10 +2,10 @@
 
 use std::path::Path;
 
-use super::super::State;
 use super::super::db::{Range, Table};
 use super::super::journal::EntryRows;
 use super::super::layout::{history_key, parse_position, push_history};
+use super::super::{State, Unusable};
 use super::workload::Workload;
 use super::{open, tuning};
 use crate::machine::{Command, Expect, Position, Record, entry};
@@ -110,7 +110,7 @@ fn a_damaged_chunk_is_refused_at_open_or_by_whoever_reads_it() {
     change(&root, Table::Journal, count - 1, flip);
     let refused = State::open(&root, super::Options::default()).unwrap_err().0;
     assert!(
-        refused.contains("fails its checksum") && refused.contains("replace this node"),
+        refused.contains("fails its checksum") && refused.contains("sets this state aside"),
         "{refused}"
     );
 }
@@ -278,4 +278,82 @@ fn bytes_that_are_no_entry_stop_the_state_and_nothing_half_applied_is_read() {
         state.flush().is_ok_and(|durable| durable.is_none()),
         "nothing of it is on the disk"
     );
+}
+
+/// The largest table file of the state in `root`.
+fn largest_table(root: &Path) -> std::path::PathBuf {
+    let database = super::super::dirs::inspect(root).unwrap().unwrap();
+    let files = std::fs::read_dir(database).unwrap();
+    let paths = files.map(|entry| entry.unwrap().path());
+    let tables = paths.filter(|path| path.extension().is_some_and(|end| end == "sst"));
+    tables
+        .max_by_key(|path| path.metadata().unwrap().len())
+        .unwrap()
+}
+
+#[test]
+fn a_damaged_block_is_found_by_who_reads_it_and_marks_the_state_for_good() {
+    let dir = tempfile::tempdir().unwrap();
+    let root = dir.path().join("state");
+    make(&root, 40);
+    let table = largest_table(&root);
+    let mut bytes = std::fs::read(&table).unwrap();
+    bytes[100] ^= 1;
+    std::fs::write(&table, bytes).unwrap();
+    let state = open(&root, tuning(false), None);
+    let damage = state.damage();
+    assert_eq!(*damage.borrow(), None);
+    let fault = state.dump().unwrap_err();
+    assert!(fault.is_damage, "{fault}");
+    let told = damage.borrow().clone().unwrap();
+    assert_eq!(told, fault.what);
+    drop(state);
+    let Err(Unusable::Damaged(why)) = State::open_checked(&root, super::Options::default()) else {
+        panic!("it was opened again");
+    };
+    assert!(why.contains(&told), "{why}");
+}
+
+#[test]
+fn a_state_that_lost_a_file_is_damaged_and_one_that_is_in_use_is_not() {
+    for name in ["CURRENT", "MANIFEST", "sst"] {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path().join("state");
+        make(&root, 40);
+        let database = super::super::dirs::inspect(&root).unwrap().unwrap();
+        for entry in std::fs::read_dir(&database).unwrap() {
+            let path = entry.unwrap().path();
+            if path.to_string_lossy().contains(name) {
+                std::fs::remove_file(path).unwrap();
+            }
+        }
+        let opened = State::open_checked(&root, super::Options::default());
+        assert!(
+            matches!(&opened, Err(Unusable::Damaged(_))),
+            "{name}: {opened:?}"
+        );
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let root = dir.path().join("state");
+    let _used = open(&root, tuning(false), None);
+    let opened = State::open_checked(&root, super::Options::default());
+    assert!(matches!(&opened, Err(Unusable::Refused(_))), "{opened:?}");
+}
+
+#[test]
+fn what_is_set_aside_is_kept_twice_and_no_more() {
+    let dir = tempfile::tempdir().unwrap();
+    let root = dir.path().join("state");
+    for number in 1..=4 {
+        drop(open(&root, tuning(false), None));
+        let aside = State::set_aside(&root, "of a test").unwrap();
+        assert_eq!(aside, dir.path().join(format!("state.damaged-{number}")));
+        assert!(!root.exists() && aside.join("DAMAGED").exists());
+    }
+    let mut kept: Vec<_> = std::fs::read_dir(dir.path())
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    kept.sort();
+    assert_eq!(kept, ["state.damaged-3", "state.damaged-4"]);
 }

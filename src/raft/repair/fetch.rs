@@ -1,0 +1,246 @@
+//! A snapshot asked of a peer, by a node that has no state to start from. Any member that runs will do: all that it applied is
+//! committed.
+//!
+//! Question and answer are one unary call each, like those before a cluster is formed, because there is no core yet that could
+//! take a transfer. First the manifest, then piece by piece what is not here already. Every file is held against the manifest; what
+//! has arrived is kept if the peer goes away, and the next one asked gives the rest of the files that it has too.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, bail, ensure};
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+use super::{Opening, entries};
+use crate::raft::types::RaftStoredMembership;
+use crate::raft::wire::answer::Answer;
+use crate::raft::wire::{self, Header, Segments, rare};
+use crate::raft::{Call, Member, blocking};
+use crate::storage::clock::now;
+use crate::storage::snapshot::{Manifest, Missing, Staging};
+use crate::storage::{LogId, Vote};
+
+/// Where what comes in is staged, as of a snapshot that a leader sends.
+const INCOMING: &str = "incoming";
+
+/// How often a node that finds nobody says so.
+const TELL_EVERY: Duration = Duration::from_secs(10);
+
+/// What a node without a state asks of another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(in crate::raft) enum Asked {
+    /// The manifest of a snapshot that ends at this index or later; to be made if there is none.
+    Manifest {
+        /// The index.
+        reach: u64,
+    },
+    /// Bytes of a file of the snapshot whose manifest was given.
+    Chunk {
+        /// The last entry of that snapshot.
+        last: LogId,
+        /// The file's place in the manifest.
+        file: u32,
+        /// Where the bytes stand in it.
+        offset: u64,
+    },
+}
+
+/// What it is answered.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(in crate::raft) enum Given {
+    /// The manifest.
+    Manifest(Vec<u8>),
+    /// Some of the bytes: at least one, unless the file ends there.
+    Chunk(Vec<u8>),
+    /// Not there, or not any more: ask for the manifest again, in a while.
+    NotYet,
+}
+
+/// A peer that is asked.
+struct Source<'a> {
+    opening: &'a Opening,
+    id: u64,
+    addr: &'a str,
+}
+
+impl Opening {
+    /// Gets a snapshot that ends at index `reach` or later from any of `members`, for as long as that takes. It is one of this
+    /// node's snapshots then, whole and verified.
+    ///
+    /// # Errors
+    /// If there is no other member.
+    pub(super) async fn fetch(
+        &self,
+        members: RaftStoredMembership,
+        reach: u64,
+    ) -> anyhow::Result<(PathBuf, Manifest)> {
+        let me = self.dir.identity().node_id;
+        let peers: Vec<(u64, Member)> = members
+            .nodes()
+            .filter(|(id, _)| **id != me)
+            .map(|(id, member)| (*id, member.clone()))
+            .collect();
+        if peers.is_empty() {
+            bail!(
+                "the state is lost, no snapshot of it is whole, and this is the only node of its cluster: put back a copy of {} \
+                 that fits its log, or make a new cluster from a backup",
+                self.dir.state_dir().display()
+            );
+        }
+        tracing::warn!(
+            "this node has no state and asks its peers for a snapshot up to index {reach} or beyond"
+        );
+        let mut told = None;
+        loop {
+            for (id, member) in &peers {
+                let source = Source {
+                    opening: self,
+                    id: *id,
+                    addr: &member.peer_addr,
+                };
+                let why = match source.get(reach).await {
+                    Ok(got) => return Ok(got),
+                    Err(why) => why,
+                };
+                let is_due = told.is_none_or(|told| now().duration_since(told) > TELL_EVERY);
+                if is_due {
+                    tracing::warn!(
+                        "no snapshot from node {id} at {}: {why:#}",
+                        member.peer_addr
+                    );
+                    told = Some(now());
+                }
+            }
+            tokio::time::sleep(self.options.heartbeat).await;
+        }
+    }
+}
+
+impl Source<'_> {
+    async fn get(&self, reach: u64) -> anyhow::Result<(PathBuf, Manifest)> {
+        let bytes = match self.ask(Asked::Manifest { reach }).await? {
+            Given::Manifest(bytes) => bytes,
+            _ => bail!("it has none yet"),
+        };
+        let manifest = Manifest::decode(&bytes).map_err(anyhow::Error::msg)?;
+        let last = self.check(&manifest, reach)?;
+        let dir = self.opening.dir.snapshots_dir();
+        let own = self.opening.own_snapshots()?.into_iter().next();
+        let (staged, wanted) = (dir.join(INCOMING), manifest.clone());
+        let begun = blocking::run(move || {
+            let own = own.as_ref().map(|(path, own)| (path.as_path(), own));
+            Staging::begin(&staged, wanted, own)
+        });
+        let (mut staging, missing) = begun.await??;
+        let total = manifest.bytes();
+        tracing::info!(
+            from = self.id,
+            total,
+            files = missing.len(),
+            "a snapshot is fetched"
+        );
+        for missing in missing {
+            staging = self.file(staging, last, missing).await?;
+        }
+        let path = fresh_path(&dir)?;
+        let to = path.clone();
+        blocking::run(move || {
+            let made = staging.assemble(&to);
+            match made {
+                Ok(()) => Staging::clear(&dir.join(INCOMING)),
+                Err(error) => {
+                    let _ = std::fs::remove_dir_all(&to);
+                    Err(error)
+                }
+            }
+        })
+        .await??;
+        Ok((path, manifest))
+    }
+
+    /// Whether the snapshot of `manifest` will do. Gives its last entry.
+    fn check(&self, manifest: &Manifest, reach: u64) -> anyhow::Result<LogId> {
+        let mine = self.opening.dir.identity().cluster_id;
+        ensure!(
+            manifest.cluster == mine,
+            "its snapshot is of another cluster"
+        );
+        let last = manifest.applied.log_id.context("its snapshot is empty")?;
+        ensure!(last.index >= reach, "its snapshot ends at {}", last.index);
+        Ok(last)
+    }
+
+    /// Gets what is missing of a file.
+    async fn file(
+        &self,
+        mut staging: Staging,
+        last: LogId,
+        missing: Missing,
+    ) -> anyhow::Result<Staging> {
+        let entry = staging.manifest().files[missing.file].clone();
+        let (mut offset, place) = (missing.offset, missing.file);
+        while offset < entry.size {
+            let file = u32::try_from(place).context("too many files")?;
+            let bytes = match self.ask(Asked::Chunk { last, file, offset }).await? {
+                Given::Chunk(bytes) if !bytes.is_empty() => bytes,
+                _ => bail!("it has that snapshot no more"),
+            };
+            self.keep_to_the_rate(bytes.len()).await;
+            let put = move || {
+                staging
+                    .put(place, offset, &bytes)
+                    .map(|_| (bytes.len(), staging))
+            };
+            let (len, back) = blocking::run(put).await??;
+            (offset, staging) = (offset + len as u64, back);
+        }
+        Ok(staging)
+    }
+
+    /// Waits for as long as `len` bytes take at the rate at which snapshots are sent.
+    async fn keep_to_the_rate(&self, len: usize) {
+        let rate = self.opening.options.snapshots.rate;
+        if rate > 0 {
+            tokio::time::sleep(Duration::from_secs_f64(len as f64 / rate as f64)).await;
+        }
+    }
+
+    async fn ask(&self, asked: Asked) -> anyhow::Result<Given> {
+        let me = self.opening.dir.identity();
+        let cluster = me.cluster_id.context("this node belongs to no cluster")?;
+        let header = Header {
+            call: Call::Fetch,
+            cluster: wire::id_bytes(&cluster).map_err(anyhow::Error::msg)?,
+            from: me.node_id,
+            from_uuid: wire::id_bytes(&me.node_uuid).map_err(anyhow::Error::msg)?,
+            to: self.id,
+            // It is nobody's to vote with; a header names its sender.
+            vote: Vote {
+                term: 0,
+                node: me.node_id,
+                committed: false,
+            },
+            seq: 1,
+        };
+        let mut message = Segments::default();
+        header.encode(&mut message);
+        message.put(&rare::encode(&asked));
+        let call = &self.opening.call;
+        let answer: Bytes = call(self.addr.to_owned(), Call::Fetch, message.into_bytes())
+            .await
+            .map_err(anyhow::Error::msg)?;
+        match Answer::decode(answer)?.answer {
+            Answer::Rare(given) => Ok(rare::decode(&given)?),
+            Answer::Refused(why) => bail!("refused: {why}"),
+            other => bail!("it answered with {other:?}"),
+        }
+    }
+}
+
+/// A path for a snapshot in `dir` that was never used.
+fn fresh_path(dir: &Path) -> anyhow::Result<PathBuf> {
+    let number = |path: PathBuf| path.file_name()?.to_str()?.parse::<u64>().ok();
+    let last = entries(dir)?.into_iter().filter_map(number).max();
+    Ok(dir.join(format!("{:010}", last.map_or(0, |last| last + 1))))
+}

@@ -1,0 +1,120 @@
+//! What is done when the database turns out to be damaged: the directory is marked, and whoever watches is told.
+//!
+//! A node must not go on from a state that cannot be trusted, and must not start again only to find the same. So the first
+//! finding writes [`MARK`] into the state's directory, durably, and from then on nobody opens that state any more: a node that
+//! starts there sets it aside and gets its state back from elsewhere.
+
+use std::fmt::Display;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
+
+use rocksdb::ErrorKind;
+
+use super::dirs;
+use crate::storage::watch;
+
+/// The file that marks a damaged state; it says why.
+pub(super) const MARK: &str = "DAMAGED";
+
+/// Longest reason that is kept, in bytes.
+const REASON_LEN_MAX: u64 = 4096;
+
+/// What errors of the system say that have nothing to do with what is stored: RocksDB wraps them as it likes.
+const PASSING: [&str; 6] = [
+    "Input/output error",
+    "No space left on device",
+    "Too many open files",
+    "Permission denied",
+    "Cannot allocate memory",
+    "Resource temporarily unavailable",
+];
+
+/// Why something failed, and whether what is stored is to blame.
+pub(super) trait Cause: Display {
+    /// Whether trying again would find the same.
+    fn is_damage(&self) -> bool {
+        false
+    }
+}
+
+impl Cause for &str {}
+
+impl Cause for String {}
+
+impl Cause for rocksdb::Error {
+    /// A file that is gone counts: RocksDB asks only for files that its manifest names.
+    fn is_damage(&self) -> bool {
+        let text = self.as_ref();
+        if PASSING.iter().any(|passing| text.contains(passing)) {
+            return false;
+        }
+        match self.kind() {
+            ErrorKind::Corruption | ErrorKind::NotFound => true,
+            ErrorKind::IOError => text.contains("No such file"),
+            // What it says of a database without its file CURRENT.
+            ErrorKind::InvalidArgument => text.contains("does not exist"),
+            _ => false,
+        }
+    }
+}
+
+/// Marks the state in one directory, once; clones are the same.
+#[derive(Clone, Debug)]
+pub(super) struct Alarm {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    root: PathBuf,
+    raised: OnceLock<()>,
+    told: watch::Sender<Option<String>>,
+}
+
+impl Alarm {
+    /// Of the state in `root`.
+    pub(super) fn new(root: &Path) -> Alarm {
+        Alarm {
+            inner: Arc::new(Inner {
+                root: root.to_owned(),
+                raised: OnceLock::new(),
+                told: watch::Sender::new(None),
+            }),
+        }
+    }
+
+    /// Becomes `Some` when it is raised, with what was found.
+    pub(super) fn watch(&self) -> watch::Receiver<Option<String>> {
+        self.inner.told.subscribe()
+    }
+
+    /// Says that `what` was found. Only the first time counts.
+    pub(super) fn raise(&self, what: &str) {
+        if self.inner.raised.set(()).is_err() {
+            return;
+        }
+        if let Err(error) = mark(&self.inner.root, what) {
+            // Then the next start finds out for itself.
+            tracing::error!("the damaged state could not be marked: {error}");
+        }
+        self.inner.told.send_replace(Some(what.to_owned()));
+    }
+}
+
+/// Marks the state in `root` as damaged because of `what`, durably.
+pub(super) fn mark(root: &Path, what: &str) -> io::Result<()> {
+    dirs::write_file(&root.join(MARK), format!("{what}\n").as_bytes())
+}
+
+/// Why the state in `root` is marked as damaged, if it is. A mark counts though its text may not be readable.
+pub(super) fn marked(root: &Path) -> Option<String> {
+    let path = root.join(MARK);
+    let length = path.symlink_metadata().ok()?.len();
+    let text = match length {
+        0..=REASON_LEN_MAX => fs::read(&path).unwrap_or_default(),
+        _ => Vec::new(),
+    };
+    Some(String::from_utf8_lossy(&text).trim().to_owned())
+}
