@@ -20,8 +20,6 @@ say "test: the API against its description"
 scripts/schemathesis.sh short
 say "test: the cluster in a simulation, from fixed seeds"
 scripts/faults.sh sim --seeds 50 --twice 3
-say "test: files harmed, a bit at a time: found, or without effect"
-scripts/faults.sh flips --flips 3000 --nodes 3
 say "test: nodes killed, frozen and cut off under load, and what their clients saw checked"
 scripts/faults.sh short
 say "test: nodes killed while transfers are posted by the thousand, and the books held against all of them"
