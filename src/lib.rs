@@ -84,6 +84,17 @@
 //! 3. The next start (`raft::repair::Opening::open`) sets such a state aside, and one that does not fit the log too, before there
 //!    is a core. It gets another from the log, from its own newest snapshot that is whole, or from a peer (`raft::repair::fetch`).
 //!
+//! # The life of a member
+//!
+//! 1. `raft::members::Members::change` on the leader asks the newcomer who it is, has it write the cluster's id down and proposes
+//!    it as a member without a vote, with its data directory (`raft::told::Member`). What a change comes to, and what is refused,
+//!    `raft::members::plan::plan` decides from what the leader knows.
+//! 2. With nearly all of the log it gets a vote, or takes a voter's place in one change: old and new voters decide together until
+//!    the new ones do alone. `raft::members::reconcile` finishes what a leader began and did not live to finish.
+//! 3. Every request of a peer is held against the membership (`raft::peer::fence::check_member`): one that was removed, or has
+//!    another data directory than the member, is refused with the reason.
+//! 4. A node that was removed is told so when it asks (`raft::members::farewell::Farewell::run`), and stops.
+//!
 //! # What holds always
 //!
 //! - An acknowledged write is on the disks of a majority. What a node applies is on its own disk first.
@@ -94,6 +105,7 @@
 //!   only as a majority of clocks says.
 //! - A refusal, a fault of the node and an unknown outcome are three things and are never mixed up: see
 //!   `machine::reply::Rejection`, `machine::store::Fault` and `raft::told::WriteError`.
+//! - A node id stands for one data directory, and is never used again.
 //! - The log is purged no further than what the state, with its snapshot, holds durably without it.
 //! - Nothing is added to a disk that is nearly full, so no write to it fails for want of room (`raft::space`).
 //! - A node that cannot trust its disk or its log stops and says what to do. A state that cannot be trusted is never

@@ -1,6 +1,6 @@
 //! A node: opens storage, starts consensus, serves both listeners, and stops in an order that fails no request.
 //!
-//! Stopping (SIGTERM or SIGINT): not ready any more, so that load balancers look elsewhere; leadership handed to another
+//! Stopping (SIGTERM, SIGINT, or removal from the cluster): not ready any more, so that load balancers look elsewhere; leadership handed to another
 //! node; no new connections, each answer asking its client to close; idle connections closed, busy ones answered;
 //! consensus stopped and the state sealed; the peer listener closed. A second signal ends the process at once, which is safe:
 //! whatever was acknowledged is on the disks of a majority.
@@ -112,8 +112,10 @@ async fn run(config: Config, clients: Handle) -> anyhow::Result<()> {
         _ = terminate.recv() => "SIGTERM",
         _ = interrupt.recv() => "SIGINT",
         fault = node.failed() => bail!("the core of this node failed: {fault}"),
+        // Said in the log already. It ends in good order: nothing is wrong with it.
+        () = node.removed() => "removed from the cluster",
     };
-    tracing::info!("{name}: stopping; once more stops at once");
+    tracing::info!("{name}: stopping; a signal stops at once");
     tokio::select! {
         stopped = node.stop() => stopped,
         _ = terminate.recv() => bail!("stopped at once by a second signal"),
@@ -196,6 +198,13 @@ impl Node {
             if let Some(fault) = self.raft.status().fault {
                 return fault;
             }
+            tokio::time::sleep(FAULT_CHECK).await;
+        }
+    }
+
+    /// Waits until it is certainly no member of its cluster any more.
+    pub async fn removed(&self) {
+        while self.raft.status().removed.is_none() {
             tokio::time::sleep(FAULT_CHECK).await;
         }
     }

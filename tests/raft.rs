@@ -69,6 +69,7 @@ fn member(listener: &TcpListener) -> Member {
     Member {
         peer_addr: addr.to_string(),
         client_url: format!("http://{addr}/client"),
+        ..Member::default()
     }
 }
 

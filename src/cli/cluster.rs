@@ -30,7 +30,7 @@ pub(super) struct Init {
     members: Vec<NewMember>,
 }
 
-fn member(text: &str) -> Result<NewMember, String> {
+pub(super) fn member(text: &str) -> Result<NewMember, String> {
     let parts = text
         .split_once('=')
         .and_then(|(id, rest)| Some((id, rest.split_once(',')?)));
@@ -131,7 +131,7 @@ pub(super) async fn status(global: &Global) -> Result<(), Failure> {
 }
 
 /// The leader's view if it can be had, else the one of whoever answers.
-async fn best_view(global: &Global, client: &Client) -> Result<Value, Failure> {
+pub(super) async fn best_view(global: &Global, client: &Client) -> Result<Value, Failure> {
     let ask = view_ask();
     let view_of = async |address: &str| -> Result<Value, String> {
         global.explain(address, &ask);
@@ -162,7 +162,7 @@ async fn best_view(global: &Global, client: &Client) -> Result<Value, Failure> {
     Ok(view)
 }
 
-fn members(view: &Value) -> &[Value] {
+pub(super) fn members(view: &Value) -> &[Value] {
     view["members"].as_array().map_or(&[], Vec::as_slice)
 }
 
@@ -174,6 +174,9 @@ fn problems(view: &Value) -> Vec<String> {
     }
     if let Some(fault) = view["fault"].as_str() {
         found.push(format!("n{} failed: {fault}", view["node"]));
+    }
+    if let Some(why) = view["removed"].as_str() {
+        found.push(why.to_owned());
     }
     if view["role"] != "leader" {
         found.push("no leader answers".to_owned());
@@ -200,7 +203,22 @@ fn is_heard(view: &Value, member: &Value) -> bool {
             .is_some_and(|age| age <= SILENCE_MAX_MS)
 }
 
-fn render(view: &Value) -> String {
+/// How many voters there are, how many answer, and how many more may go.
+pub(super) fn tolerance(view: &Value) -> String {
+    let voters = members(view)
+        .iter()
+        .filter(|member| member["role"] == "voter");
+    let (heard, silent): (Vec<_>, Vec<_>) = voters.partition(|member| is_heard(view, member));
+    let (heard, count) = (heard.len(), heard.len() + silent.len());
+    let quorum = usize::try_from(view["quorum"].as_u64().unwrap_or(0)).unwrap_or(usize::MAX);
+    match heard.checked_sub(quorum) {
+        Some(spare) => format!("can lose {spare} more of {count}"),
+        None => format!("no majority: {heard} of {count} answer, {quorum} are needed"),
+    }
+}
+
+/// The cluster for people.
+pub(super) fn render(view: &Value) -> String {
     let text = |value: &Value| match value {
         Value::Null => "-".to_owned(),
         Value::String(text) => text.clone(),
@@ -211,29 +229,17 @@ fn render(view: &Value) -> String {
         id => format!("n{id}"),
     };
     let leads = view["role"] == "leader";
-    let voters: Vec<_> = members(view)
-        .iter()
-        .filter(|member| member["role"] == "voter")
-        .collect();
-    let heard = voters
-        .iter()
-        .filter(|member| is_heard(view, member))
-        .count();
-    let quorum = usize::try_from(view["quorum"].as_u64().unwrap_or(0)).unwrap_or(usize::MAX);
     let mut out = format!(
         "cluster {}   term {}   leader {leader}   as seen by n{}",
         text(&view["cluster_id"]),
         text(&view["term"]),
         view["node"]
     );
-    let count = voters.len();
-    if leads && let Some(spare) = heard.checked_sub(quorum) {
-        let _ = write!(out, "   can lose {spare} more of {count}");
-    } else if leads {
-        let _ = write!(
-            out,
-            "   no majority: {heard} of {count} answer, {quorum} are needed"
-        );
+    if leads {
+        let _ = write!(out, "   {}", tolerance(view));
+    }
+    if view["changing"] == true {
+        out.push_str("   voters are being changed");
     }
     out.push('\n');
     let rows: Vec<_> = members(view)

@@ -16,6 +16,8 @@ mod config;
 
 mod cluster;
 
+mod node;
+
 mod ledger;
 
 mod transfer;
@@ -76,7 +78,7 @@ struct Global {
         value_name = "URL"
     )]
     endpoints: Vec<String>,
-    /// How long to try, all attempts together [default: 10s, init 60s].
+    /// How long to try, all attempts together [default: 10s, init 60s, node 5m].
     #[arg(long, global = true, value_parser = duration)]
     timeout: Option<Duration>,
     /// How fresh a read must be.
@@ -135,6 +137,9 @@ enum Command {
     /// Who leads.
     #[command(subcommand)]
     Leader(cluster::Leader),
+    /// Members of the cluster: add, replace and remove nodes.
+    #[command(subcommand)]
+    Node(node::Node),
     /// Check a stopped node's data directory.
     Verify(verify::Verify),
     /// What was applied.
@@ -213,6 +218,7 @@ fn run(cli: Cli) -> Result<(), Failure> {
         Command::Init(init) => asking(init.run(&global)),
         Command::Status => asking(cluster::status(&global)),
         Command::Leader(leader) => asking(leader.run(&global)),
+        Command::Node(node) => asking(node.run(&global)),
         Command::Ledger(ledger) => asking(ledger.run(&global)),
         Command::Account(account) => asking(account.run(&global)),
         Command::TrialBalance(trial) => asking(trial.run(&global)),

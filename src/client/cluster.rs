@@ -71,6 +71,12 @@ pub struct View {
     pub members: Vec<Member>,
     /// How many voters are a majority.
     pub quorum: u64,
+    /// One set of voters is being replaced by another.
+    #[serde(default)]
+    pub changing: bool,
+    /// The smallest id that a new node may have; nothing without a cluster.
+    #[serde(default)]
+    pub next_node_id: Option<u64>,
     /// Index of its last log entry.
     #[serde(default, with = "text::option")]
     pub last_log_index: Option<u64>,

@@ -17,7 +17,7 @@
 //! crash writes down the id or the key before it asks.
 //!
 //! # How a call passes through
-//! A method of a resource ([`ledgers`], [`transfers`], [`kv`], [`cluster`]) makes an [`Ask`] of its request and decodes the
+//! A method of a resource ([`ledgers`], [`transfers`], [`kv`], [`cluster`], [`members`]) makes an [`Ask`] of its request and decodes the
 //! [`Answer`]. In between `call` asks one node after the other: `whom` says which (the leader as far as known, else the
 //! endpoints in turn, none that asked for rest), [`Pool`] sends, `attempt` says what one attempt proved, `fate` what all of
 //! them prove, `pause` how long to wait.
@@ -47,6 +47,8 @@ pub mod transfers;
 pub mod kv;
 
 pub mod cluster;
+
+pub mod members;
 
 mod text;
 

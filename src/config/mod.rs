@@ -224,6 +224,7 @@ impl Config {
         Ok(raft::Member {
             peer_addr,
             client_url,
+            ..raft::Member::default()
         })
     }
 }

@@ -69,9 +69,11 @@ impl Call {
     }
 
     /// Asking twice has the effect of asking once: reads, creates, which carry an id that is unique for ever, and what comes with
-    /// an idempotency key. Another write to a key is not: sent again, it may undo what another client wrote in between.
+    /// an idempotency key, and changes of the cluster. Another write to a key is not: sent again, it may undo what another client
+    /// wrote in between.
     pub(super) fn is_retry_safe(&self) -> bool {
-        self.is_safe() || self.method == Method::POST || self.has_idempotency_key()
+        let of_cluster = self.uri.path().starts_with("/v1/cluster");
+        self.is_safe() || self.method == Method::POST || of_cluster || self.has_idempotency_key()
     }
 
     /// Another node forwarded it.

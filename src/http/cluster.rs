@@ -90,7 +90,7 @@ fn results() -> Object {
 
 /// The cluster as this node sees it.
 #[derive(Debug, Serialize, ToSchema)]
-struct Cluster {
+pub(super) struct Cluster {
     /// Null until one is formed.
     cluster_id: Option<String>,
     /// This node.
@@ -104,6 +104,10 @@ struct Cluster {
     members: Vec<MemberView>,
     /// How many voters decide.
     quorum: usize,
+    /// Whether one set of voters is being replaced by another; until that is finished a majority of each decides.
+    changing: bool,
+    /// The smallest id that a new node may have: ids are never used twice. Null without a cluster.
+    next_node_id: Option<u64>,
     #[schema(schema_with = schema::maybe_digits)]
     last_log_index: Option<Text<u64>>,
     #[schema(schema_with = schema::maybe_digits)]
@@ -118,6 +122,8 @@ struct Cluster {
     recovered: bool,
     /// The snapshot that this node is getting because it was too far behind; null if none is.
     receiving_snapshot: Option<Incoming>,
+    /// Why the node is no member any more; it stops.
+    removed: Option<String>,
     /// Why the node cannot go on.
     fault: Option<String>,
     /// The applied index.
@@ -185,7 +191,7 @@ impl MemberView {
 }
 
 impl Cluster {
-    fn new(status: Status, index: u64) -> Cluster {
+    pub(super) fn new(status: Status, index: u64) -> Cluster {
         let voters = status.members.iter().filter(|member| member.voter).count();
         let last = status.last_log_index;
         Cluster {
@@ -198,6 +204,8 @@ impl Cluster {
                 client_url: member.client_url,
             }),
             quorum: if voters == 0 { 0 } else { voters / 2 + 1 },
+            changing: status.changing,
+            next_node_id: Some(status.next_id).filter(|id| *id > 0),
             members: status
                 .members
                 .into_iter()
@@ -214,6 +222,7 @@ impl Cluster {
                 done_bytes: Text(progress.done),
                 total_bytes: Text(progress.total),
             }),
+            removed: status.removed,
             fault: status.fault,
             index: Text(index),
         }
@@ -279,22 +288,25 @@ fn members(body: &[u8]) -> Result<BTreeMap<u64, Member>, ApiError> {
 fn read_members(fields: &mut Fields<'_, '_>) -> Vec<(u64, Member)> {
     let listed = fields.objects("members", |fields| {
         let id = fields.integer("id", u32::MAX);
-        let peer_addr = fields.text("peer_addr", "host:port", peer_addr, is_address);
-        let client_url = fields.text("client_url", "http://host:port", client_url, |url| {
-            url.starts_with("http://") && authority(url).is_ok()
-        });
+        let member = read_addresses(fields);
         fields.done(&["id", "peer_addr", "client_url"]);
-        let (peer_addr, client_url) = (peer_addr.into_owned(), client_url.into_owned());
-        (
-            u64::from(id),
-            Member {
-                peer_addr,
-                client_url,
-            },
-        )
+        (u64::from(id), member)
     });
     fields.done(&["members"]);
     listed
+}
+
+/// How a member is reached.
+pub(super) fn read_addresses(fields: &mut Fields<'_, '_>) -> Member {
+    let peer_addr = fields.text("peer_addr", "host:port", peer_addr, is_address);
+    let client_url = fields.text("client_url", "http://host:port", client_url, |url| {
+        url.starts_with("http://") && authority(url).is_ok()
+    });
+    Member {
+        peer_addr: peer_addr.into_owned(),
+        client_url: client_url.into_owned(),
+        ..Member::default()
+    }
 }
 
 fn is_address(text: &str) -> bool {
@@ -352,6 +364,9 @@ mod tests {
             ],
             clock_disputes: 0,
             receiving: None,
+            changing: false,
+            next_id: 4,
+            removed: None,
             fault: None,
         };
         let cluster = Cluster::new(status, 9);

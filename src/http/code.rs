@@ -77,6 +77,9 @@ codes! {
     ExistsWithDifferentFields "exists_with_different_fields" CONFLICT false "The id is taken by something else";
     AlreadyInitialized "already_initialized" CONFLICT false "This node belongs to a cluster already";
     NoHeir "no_heir" CONFLICT true "No other voter can take over now";
+    NodeIdUsed "node_id_used" CONFLICT false "The node id was used before";
+    LastVoter "last_voter" CONFLICT false "No voter would be left";
+    MembershipChangeInProgress "membership_change_in_progress" CONFLICT true "The last change of members is not finished";
     PreconditionFailed "precondition_failed" PRECONDITION_FAILED false "The condition of the write does not hold";
     IndexNotReached "index_not_reached" PRECONDITION_FAILED true "This node has not applied that much yet";
     BodyTooLarge "body_too_large" PAYLOAD_TOO_LARGE false "The body is too large";
@@ -103,6 +106,8 @@ codes! {
     IdempotencyKeysFull "idempotency_keys_full" TOO_MANY_REQUESTS true "As many idempotency keys as may be are held";
     MemberNotFound "member_not_found" UNPROCESSABLE_ENTITY false "The node is no member of the cluster";
     NotAVoter "not_a_voter" UNPROCESSABLE_ENTITY false "The member has no vote";
+    LearnerNotCaughtUp "learner_not_caught_up" UNPROCESSABLE_ENTITY true "The member lacks too much of the log";
+    QuorumWouldBeLost "quorum_would_be_lost" UNPROCESSABLE_ENTITY false "Too few voters would answer";
     Overloaded "overloaded" TOO_MANY_REQUESTS true "Too much is waiting";
     Internal "internal" INTERNAL_SERVER_ERROR true "The node failed";
     NoLeader "no_leader" SERVICE_UNAVAILABLE true "No leader is known";

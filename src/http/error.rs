@@ -13,7 +13,7 @@ pub(super) use super::code::{Code, Outcome};
 use super::problems::Invalid;
 use super::time::rfc3339;
 use crate::machine::{Fault, Rejection, Reply, TransferResult, once, reply::fields};
-use crate::raft::{InitError, Member, ReadError, TransferError, WriteError, Written};
+use crate::raft::{InitError, Member, MemberError, ReadError, TransferError, WriteError, Written};
 
 /// A problem before it is rendered.
 #[derive(Clone, Debug)]
@@ -293,6 +293,29 @@ impl From<TransferError> for ApiError {
             TransferError::NoHeir(_) => Code::NoHeir,
             TransferError::NotReady(_) => Code::NotReady,
             TransferError::Unknown(_) => Code::CommitTimeout,
+        };
+        ApiError::new(code, detail)
+    }
+}
+
+impl From<MemberError> for ApiError {
+    fn from(error: MemberError) -> ApiError {
+        let detail = error.to_string();
+        let code = match error {
+            MemberError::NotLeader(leader) => return ApiError::NotLeader(leader),
+            MemberError::NoSuchMember(_) => Code::MemberNotFound,
+            MemberError::NoVoter(_) => Code::NotAVoter,
+            MemberError::Exists(_) => Code::ExistsWithDifferentFields,
+            MemberError::IdUsed(_) => Code::NodeIdUsed,
+            MemberError::LastVoter(_) => Code::LastVoter,
+            MemberError::InProgress(_) => Code::MembershipChangeInProgress,
+            MemberError::NotCaughtUp(_) => Code::LearnerNotCaughtUp,
+            MemberError::QuorumLost(_) => Code::QuorumWouldBeLost,
+            MemberError::PeerUnreachable(_) => Code::PeerUnreachable,
+            MemberError::PeerInOtherCluster(_) => Code::PeerInOtherCluster,
+            MemberError::NoHeir(_) => Code::NoHeir,
+            MemberError::NotReady(_) => Code::NotReady,
+            MemberError::Unknown(_) => Code::CommitTimeout,
         };
         ApiError::new(code, detail)
     }

@@ -20,6 +20,10 @@
 //! | GET `/v1/idempotency/{key}` | what is held under an idempotency key | 200 |
 //! | POST `/v1/cluster/init` | form a cluster, once | 201, 200 if formed before |
 //! | POST `/v1/cluster/leader/transfer` | have another voter lead | 200 |
+//! | POST `/v1/cluster/members` | add a node, without a vote | 201, 200 if it is there |
+//! | PUT, DELETE `/v1/cluster/members/{id}` | say where a member is reached; remove it for good | 200 |
+//! | POST `/v1/cluster/members/{id}/promote`, `/demote` | give it a vote, take it away | 200 |
+//! | POST `/v1/cluster/members/{id}/replace` | put another member in a voter's place | 200 |
 //! | GET `/v1/cluster` | this node's view of the cluster | 200 |
 //! | GET `/v1/log/applied?from&to` | what this node applied, for `quorate log export` | 200 |
 //! | GET `/livez`, `/readyz`, `/version` | probes | 200, 503 |
@@ -95,6 +99,8 @@ mod idempotency;
 mod cluster;
 
 mod leader;
+
+mod members;
 
 mod log;
 
@@ -180,6 +186,7 @@ fn routes() -> routes::Routes {
         .merge(idempotency::routes())
         .merge(cluster::routes())
         .merge(leader::routes())
+        .merge(members::routes())
         .merge(log::routes())
         .merge(probes::routes())
         .merge(doc::routes())

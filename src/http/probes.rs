@@ -165,6 +165,9 @@ mod tests {
             members: Vec::new(),
             clock_disputes: 0,
             receiving: None,
+            changing: false,
+            next_id: 4,
+            removed: None,
             fault: None,
         }
     }

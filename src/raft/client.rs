@@ -14,6 +14,7 @@ use super::batcher::{self, Batcher};
 use super::blocking;
 use super::form::Former;
 use super::hand_over::HandOver;
+use super::members::Members;
 use super::read::Barriers;
 use super::snapshots::Snapshots;
 use super::space::Space;
@@ -22,8 +23,8 @@ use super::status::StatusSource;
 use super::types::{Raft, Types};
 use super::watchdog::Faults;
 use super::{
-    InitError, Initialized, Member, Permit, ReadError, ReadLevel, Replica, Standing, Status,
-    TransferError, Transferred, WriteError, Written,
+    Changed, InitError, Initialized, Member, MemberChange, MemberError, Permit, ReadError,
+    ReadLevel, Replica, Standing, Status, TransferError, Transferred, WriteError, Written,
 };
 use crate::machine::{AccountRef, Command, Fault, NewTransfer, Once, entry};
 use crate::storage::applied;
@@ -62,6 +63,7 @@ pub(super) struct Node<S> {
     pub(super) barriers: Barriers,
     pub(super) former: Former,
     pub(super) hand_over: HandOver,
+    pub(super) members: Members,
     pub(super) status: StatusSource,
     pub(super) faults: Faults,
     pub(super) counters: Counters,
@@ -167,6 +169,19 @@ impl<S: Replica + Clone> Client<S> {
     ) -> Result<Transferred, TransferError> {
         self.node.check_runs().map_err(TransferError::NotReady)?;
         self.node.hand_over.transfer(to, deadline).await
+    }
+
+    /// Changes who belongs to the cluster, and waits until that is committed. Done only by the leader; idempotent.
+    ///
+    /// # Errors
+    /// If this node does not lead, the change must not be, or `deadline` passed without a verdict.
+    pub async fn change_members(
+        &self,
+        change: MemberChange,
+        deadline: Instant,
+    ) -> Result<Changed, MemberError> {
+        self.node.check_runs().map_err(MemberError::NotReady)?;
+        self.node.members.change(change, deadline).await
     }
 
     /// Stops: refuses new writes, waits until `deadline` for those in flight, stops the core, seals the state. A disk that

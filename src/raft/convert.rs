@@ -13,7 +13,12 @@ use super::types::{
 use crate::storage::{Kind, LogEntry, LogId, Vote};
 
 /// Version of the encoding of memberships.
-const MEMBERSHIP_FORMAT: u8 = 1;
+///
+/// | version | what is new |
+/// |---|---|
+/// | 1 | |
+/// | 2 | members with their data directories, the ids used up, and who is on its way out |
+const MEMBERSHIP_FORMAT: u8 = 2;
 
 /// A membership as it stands in an entry's body, on the disk and on the wire. Append-only.
 #[derive(Serialize, Deserialize)]
@@ -25,6 +30,41 @@ struct MembershipBody {
     configs: Vec<BTreeSet<u64>>,
     /// Voters and learners.
     nodes: BTreeMap<u64, Member>,
+}
+
+/// The first version of [`MembershipBody`]: still read.
+#[derive(Serialize, Deserialize)]
+struct MembershipBody1 {
+    format: u8,
+    log_id: Option<LogId>,
+    configs: Vec<BTreeSet<u64>>,
+    nodes: BTreeMap<u64, Member1>,
+}
+
+/// The first version of [`Member`].
+#[derive(Serialize, Deserialize)]
+struct Member1 {
+    peer_addr: String,
+    client_url: String,
+}
+
+impl From<MembershipBody1> for MembershipBody {
+    fn from(old: MembershipBody1) -> MembershipBody {
+        let nodes = old.nodes.into_iter().map(|(id, old)| {
+            let member = Member {
+                peer_addr: old.peer_addr,
+                client_url: old.client_url,
+                ..Member::default()
+            };
+            (id, member)
+        });
+        MembershipBody {
+            format: MEMBERSHIP_FORMAT,
+            log_id: old.log_id,
+            configs: old.configs,
+            nodes: nodes.collect(),
+        }
+    }
 }
 
 /// Our log id.
@@ -120,14 +160,16 @@ pub(crate) fn encode_membership(id: Option<LogId>, membership: &RaftMembership) 
 
 /// Reads back [`encode_membership`]. `Err` names what is wrong.
 pub(crate) fn decode_membership(bytes: &[u8]) -> Result<RaftStoredMembership, String> {
-    let body: MembershipBody = postcard::from_bytes(bytes)
-        .map_err(|error| format!("a membership cannot be decoded: {error}"))?;
-    if body.format != MEMBERSHIP_FORMAT {
-        return Err(format!(
-            "a membership has format {}, this version reads {MEMBERSHIP_FORMAT}",
-            body.format
-        ));
-    }
+    let body = match bytes.first() {
+        Some(1) => postcard::from_bytes::<MembershipBody1>(bytes).map(MembershipBody::from),
+        Some(&format) if format != MEMBERSHIP_FORMAT => {
+            return Err(format!(
+                "a membership has format {format}, this version reads up to {MEMBERSHIP_FORMAT}"
+            ));
+        }
+        _ => postcard::from_bytes(bytes),
+    };
+    let body = body.map_err(|error| format!("a membership cannot be decoded: {error}"))?;
     let membership = RaftMembership::new(body.configs, body.nodes)
         .map_err(|error| format!("a membership is not valid: {error}"))?;
     Ok(RaftStoredMembership::new(
@@ -139,6 +181,23 @@ pub(crate) fn decode_membership(bytes: &[u8]) -> Result<RaftStoredMembership, St
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_membership_of_the_first_version_is_still_read_and_one_of_a_later_version_is_not() {
+        // What the first version wrote for one voter, number 3, at index 7 of term 2.
+        let old = b"\x01\x01\x02\x03\x07\x01\x01\x03\x01\x03\x03a:1\x0ahttp://a:2";
+        let read = decode_membership(old).unwrap();
+        assert_eq!(read.log_id().map(|id| log_id(&id).index), Some(7));
+        assert_eq!(read.voter_ids().collect::<Vec<_>>(), [3]);
+        let member = read.get_node(&3).unwrap();
+        assert_eq!(
+            (&*member.peer_addr, &*member.client_url),
+            ("a:1", "http://a:2")
+        );
+        assert_eq!((&*member.uuid, member.ids_upto), ("", 0));
+        let later = decode_membership(b"\x03\x00\x00\x00").unwrap_err();
+        assert!(later.contains("format 3"), "{later}");
+    }
 
     #[test]
     fn a_membership_is_believed_only_in_the_entry_it_was_written_for() {

@@ -68,7 +68,11 @@ impl Former {
         let cluster_id = cluster_id(&members, &found);
         check_free(&found, &cluster_id)?;
         self.adopt(me, &found, &cluster_id).await?;
-        match self.raft.initialize(members.clone()).await {
+        match self
+            .raft
+            .initialize(with_directories(&members, &found))
+            .await
+        {
             Ok(()) => {}
             // Another node told to do the same was faster and its log is here already.
             Err(RaftError::APIError(InitializeError::NotAllowed(_))) => {}
@@ -111,13 +115,8 @@ impl Former {
     ) -> Result<Vec<Found>, InitError> {
         let asked = members.iter().map(|(id, member)| async move {
             let addr = member.peer_addr.clone();
-            let request = HelloRequest {
-                protocol: PROTOCOL,
-                from: me,
-                to: *id,
-            };
-            let hello: HelloResponse = self
-                .ask(&addr, Call::Hello, &request)
+            let request = HelloRequest::of(&self.context.dir.identity(), *id);
+            let hello: HelloResponse = ask(&self.call, &addr, Call::Hello, &request)
                 .await
                 .map_err(|why| unreachable(*id, &addr, &why))?;
             if (hello.node_id, hello.protocol) != (*id, PROTOCOL) {
@@ -153,7 +152,7 @@ impl Former {
         };
         let others = found.iter().filter(|node| node.id != me);
         let asked = others.map(|node| async move {
-            let answer = self.ask(&node.addr, Call::Adopt, &request(node)).await;
+            let answer = ask(&self.call, &node.addr, Call::Adopt, &request(node)).await;
             match answer.map_err(|why| unreachable(node.id, &node.addr, &why))? {
                 AdoptResponse::Adopted => Ok(()),
                 AdoptResponse::Refused(why) => Err(InitError::PeerInOtherCluster(format!(
@@ -175,17 +174,6 @@ impl Former {
             Ok(AdoptResponse::Refused(why)) => Err(InitError::AlreadyInitialized(why)),
             Err(error) => Err(InitError::Failed(error.to_string())),
         }
-    }
-
-    async fn ask<A: Serialize, B: DeserializeOwned>(
-        &self,
-        addr: &str,
-        call: Call,
-        request: &A,
-    ) -> Result<B, String> {
-        let body = postcard::to_stdvec(request).expect("plain data into memory");
-        let answer = (self.call)(addr.to_owned(), call, body.into()).await?;
-        postcard::from_bytes(&answer).map_err(|error| format!("a malformed answer: {error}"))
     }
 
     /// Waits until a leader has committed the membership.
@@ -210,6 +198,18 @@ impl Former {
             _ => Ok(()),
         }
     }
+}
+
+/// Asks the node at `addr` over `over`. `Err` is why there is no answer.
+pub(super) async fn ask<A: Serialize, B: DeserializeOwned>(
+    over: &UnaryCall,
+    addr: &str,
+    call: Call,
+    request: &A,
+) -> Result<B, String> {
+    let body = postcard::to_stdvec(request).expect("plain data into memory");
+    let answer = over(addr.to_owned(), call, body.into()).await?;
+    postcard::from_bytes(&answer).map_err(|error| format!("a malformed answer: {error}"))
 }
 
 fn unreachable(id: u64, addr: &str, why: &str) -> InitError {
@@ -277,20 +277,38 @@ fn cluster_id(members: &BTreeMap<u64, Member>, found: &[Found]) -> String {
     hex
 }
 
+/// `members` with the data directory of each.
+fn with_directories(members: &BTreeMap<u64, Member>, found: &[Found]) -> BTreeMap<u64, Member> {
+    let mut members = members.clone();
+    for node in found {
+        if let Some(member) = members.get_mut(&node.id) {
+            member.uuid.clone_from(&node.hello.node_uuid);
+        }
+    }
+    members
+}
+
 /// Whether `stored` is exactly `members`, all of them voters.
 fn is_membership(stored: &RaftStoredMembership, members: &BTreeMap<u64, Member>) -> bool {
     let voters: BTreeSet<u64> = stored.voter_ids().collect();
-    voters.iter().eq(members.keys()) && stored.nodes().eq(members.iter())
+    let same = |((id, known), (other, member)): ((&u64, &Member), (&u64, &Member))| {
+        id == other && known.is_reached_as(member)
+    };
+    voters.iter().eq(members.keys())
+        && stored.nodes().count() == members.len()
+        && stored.nodes().zip(members).all(same)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::raft::handshake::AboutYou;
 
     fn member(name: &str) -> Member {
         Member {
             peer_addr: format!("{name}:1"),
             client_url: format!("http://{name}:2"),
+            ..Member::default()
         }
     }
 
@@ -305,6 +323,7 @@ mod tests {
                 cluster_id: None,
                 pristine: true,
                 me: Member::default(),
+                about_you: AboutYou::Unknown,
             },
         }
     }

@@ -1,14 +1,18 @@
-//! What nodes say to each other before they form a cluster: [`super::Call::Hello`] and [`super::Call::Adopt`].
+//! What nodes say to each other before they share a cluster, or when one wonders whether they still do: [`super::Call::Hello`]
+//! and [`super::Call::Adopt`].
 //!
 //! Bodies are `postcard` of these types. The transport decodes a request, calls `answer_*` and encodes what it gives; it
 //! checks no cluster id for these two calls, since there may be none yet.
 
+use openraft::async_runtime::watch::WatchReceiver;
 use openraft::storage::RaftStateMachine;
 use serde::{Deserialize, Serialize};
 
 use super::Member;
 use super::context::PeerContext;
+use super::members::is_removed;
 use super::types::Types;
+use crate::storage::identity::Identity;
 
 /// Version of the handshake and of everything that follows it between peers.
 ///
@@ -16,7 +20,8 @@ use super::types::Types;
 /// |---|---|
 /// | 1 | |
 /// | 2 | answers carry the clock of who answers |
-pub(crate) const PROTOCOL: u32 = 2;
+/// | 3 | who asks says which data directory it has, and is told what is known of it |
+pub(crate) const PROTOCOL: u32 = 3;
 
 /// Asks who is there.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -27,6 +32,36 @@ pub(crate) struct HelloRequest {
     pub(crate) from: u64,
     /// The node id it expects to find.
     pub(crate) to: u64,
+    /// The asker's data directory.
+    pub(crate) uuid: String,
+    /// The cluster it belongs to.
+    pub(crate) cluster_id: Option<String>,
+}
+
+impl HelloRequest {
+    /// From the node that `me` is.
+    pub(crate) fn of(me: &Identity, to: u64) -> HelloRequest {
+        HelloRequest {
+            protocol: PROTOCOL,
+            from: me.node_id,
+            to,
+            uuid: me.node_uuid.clone(),
+            cluster_id: me.cluster_id.clone(),
+        }
+    }
+}
+
+/// What the answerer knows of who asks.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum AboutYou {
+    /// Nothing: they share no cluster, or it has not heard of the asker yet.
+    Unknown,
+    /// A member.
+    Member,
+    /// It was a member once and is none any more.
+    Removed,
+    /// The member of that id has this data directory, and the asker another.
+    OtherDirectory(String),
 }
 
 /// Says who is there.
@@ -44,6 +79,8 @@ pub(crate) struct HelloResponse {
     pub(crate) pristine: bool,
     /// How it says it is reached.
     pub(crate) me: Member,
+    /// What it knows of the asker.
+    pub(crate) about_you: AboutYou,
 }
 
 /// Asks a node to belong to a cluster from now on.
@@ -84,6 +121,7 @@ pub(crate) fn answer_hello<SM: RaftStateMachine<Types>>(
             request.to, identity.node_id
         ));
     }
+    let about_you = about(context, &identity, request);
     Ok(HelloResponse {
         protocol: PROTOCOL,
         node_id: identity.node_id,
@@ -91,7 +129,32 @@ pub(crate) fn answer_hello<SM: RaftStateMachine<Types>>(
         cluster_id: identity.cluster_id,
         pristine: (context.pristine)(),
         me: context.me.clone(),
+        about_you,
     })
+}
+
+/// What is committed here of who asks.
+fn about<SM: RaftStateMachine<Types>>(
+    context: &PeerContext<SM>,
+    me: &Identity,
+    request: &HelloRequest,
+) -> AboutYou {
+    let Ok(raft) = context.raft() else {
+        return AboutYou::Unknown;
+    };
+    if me.cluster_id.is_none() || me.cluster_id != request.cluster_id {
+        return AboutYou::Unknown;
+    }
+    let server = raft.server_metrics().borrow_watched().clone();
+    let committed = &server.committed_membership_config;
+    match committed.get_node(&request.from) {
+        Some(member) if !member.uuid.is_empty() && member.uuid != request.uuid => {
+            AboutYou::OtherDirectory(member.uuid.clone())
+        }
+        Some(_) => AboutYou::Member,
+        None if is_removed(committed, request.from) => AboutYou::Removed,
+        None => AboutYou::Unknown,
+    }
 }
 
 /// Answers [`AdoptRequest`]. Blocking: the cluster id is on the disk when it returns.

@@ -22,6 +22,7 @@ pub mod types;
 mod context;
 mod form;
 mod handshake;
+mod members;
 pub(crate) mod network;
 mod noise;
 mod peer;
@@ -55,8 +56,8 @@ pub use snapshots::{Counters as SnapshotCounters, Progress, SnapshotOptions};
 pub use space::{DiskSpace, Room, SpaceOptions};
 pub use stats::{SnapshotStats, Stats};
 pub use told::{
-    InitError, Initialized, Member, MemberStatus, Permit, ReadError, ReadLevel, Role, Standing,
-    Status, TransferError, Transferred, WriteError, Written,
+    Changed, InitError, Initialized, Member, MemberChange, MemberError, MemberStatus, Permit,
+    ReadError, ReadLevel, Role, Standing, Status, TransferError, Transferred, WriteError, Written,
 };
 
 pub use crate::storage::histogram::{BOUNDS_US, Counted, Histogram};
@@ -201,7 +202,7 @@ pub async fn start(
         started,
         guards: start::Guards::ALL,
     };
-    let (client, context) = start::start(parts, |_| net).await?;
+    let (client, context) = start::start(parts, |context| net.knowing(&context)).await?;
     Ok((client, Peer::new(context)))
 }
 

@@ -20,6 +20,7 @@ use super::form::{Former, UnaryCall};
 use super::hand_over::HandOver;
 use super::keeper::Keeper;
 use super::log_store::LogStore;
+use super::members::{Farewell, Members, Removed};
 use super::scrub::Scrubber;
 use super::snapshots::Snapshots;
 use super::state_machine::StateMachine;
@@ -261,8 +262,27 @@ fn assemble<S: Replica + Clone>(
     faults.supervise("scrubbing", scrubber.run());
     faults.supervise(
         "contact",
-        status::watch_contact(raft.clone(), contact.clone(), options),
+        status::watch_contact(raft.clone(), contact.clone(), options.clone()),
     );
+    let removed = Removed::default();
+    let members = Members::new(
+        context.clone(),
+        raft.clone(),
+        call.clone(),
+        hand_over.clone(),
+        &options,
+    );
+    faults.supervise("membership", members.clone().reconcile());
+    let farewell = Farewell {
+        context: context.clone(),
+        raft: raft.clone(),
+        call: call.clone(),
+        hand_over: hand_over.clone(),
+        contact: contact.clone(),
+        removed: removed.clone(),
+        options,
+    };
+    faults.supervise("farewell", farewell.run());
     tokio::spawn(open_gate(raft.clone(), context.gate));
     tokio::spawn(recover(raft.clone(), recovered_now));
     let status = StatusSource {
@@ -273,6 +293,7 @@ fn assemble<S: Replica + Clone>(
         contact,
         clocks: vitals.clocks,
         snapshots: snapshots.clone(),
+        removed,
         faults: faults.clone(),
     };
     let node = Node {
@@ -285,6 +306,7 @@ fn assemble<S: Replica + Clone>(
         barriers,
         former: Former::new(context.clone(), raft.clone(), call),
         hand_over,
+        members,
         status,
         faults,
         counters: super::stats::Counters::default(),

@@ -7,6 +7,7 @@ use openraft::async_runtime::WatchReceiver;
 use openraft::{Instant as _, RaftMetrics, ServerState};
 
 use super::clocks::Clocks;
+use super::members::{Removed, next_id};
 use super::snapshots::Snapshots;
 use super::types::{Raft, Types};
 use super::watchdog::Faults;
@@ -29,11 +30,13 @@ pub(super) struct StatusSource {
     pub(super) contact: LastContact,
     pub(super) clocks: Clocks,
     pub(super) snapshots: Snapshots,
+    pub(super) removed: Removed,
     pub(super) faults: Faults,
 }
 
 impl LastContact {
-    fn get(&self) -> Option<Duration> {
+    /// How long ago that was.
+    pub(super) fn get(&self) -> Option<Duration> {
         let contact = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
         contact.map(|contact| now().saturating_duration_since(contact))
     }
@@ -101,6 +104,9 @@ impl StatusSource {
             members: members(&metrics),
             clock_disputes: self.clocks.disputes(),
             receiving: self.snapshots.transfers().receiving(),
+            changing: metrics.membership_config.get_joint_config().len() > 1,
+            next_id: next_id(&metrics.membership_config),
+            removed: self.removed.get(),
             fault: self.faults.get(),
         }
     }

@@ -15,6 +15,21 @@ pub struct Member {
     pub peer_addr: String,
     /// Base URL of its client listener, such as `http://127.0.0.1:7001`.
     pub client_url: String,
+    /// Its data directory ([`Identity::node_uuid`](crate::storage::identity::Identity::node_uuid)); empty if that is not known
+    /// yet: nobody asked, or an older version wrote the membership.
+    pub uuid: String,
+    /// Node ids up to this one were members at some time, and are never given to another node. The memory of ids that are
+    /// gone: a member that stays carries it.
+    pub ids_upto: u64,
+    /// It is on its way out: who finishes the change that was begun takes it out altogether.
+    pub leaving: bool,
+}
+
+impl Member {
+    /// Whether it is reached as `other` is.
+    pub fn is_reached_as(&self, other: &Member) -> bool {
+        (&self.peer_addr, &self.client_url) == (&other.peer_addr, &other.client_url)
+    }
 }
 
 /// How fresh a read must be.
@@ -179,6 +194,12 @@ pub struct Status {
     pub clock_disputes: u64,
     /// The snapshot that this node is getting from a leader, if it is.
     pub receiving: Option<Progress>,
+    /// One set of voters is being replaced by another: both decide until that is finished.
+    pub changing: bool,
+    /// The smallest id that a new node may have; zero if there is no cluster.
+    pub next_id: u64,
+    /// Set once this node is certainly no member any more, or not the one that the cluster means: why.
+    pub removed: Option<String>,
     /// Set when the node cannot go on.
     pub fault: Option<String>,
 }
@@ -242,6 +263,115 @@ pub enum TransferError {
     #[error("not ready: {0}")]
     NotReady(String),
     /// It was begun, and who leads is not known.
+    #[error("{0}")]
+    Unknown(String),
+}
+
+/// A change of who belongs to the cluster. Asked for again, each finds itself done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum MemberChange {
+    /// A node that was never a member joins, without a vote.
+    Add {
+        /// Its id, above all there ever were.
+        id: u64,
+        /// How it is reached.
+        member: Member,
+    },
+    /// A member is reached elsewhere from now on.
+    Move {
+        /// Which.
+        id: u64,
+        /// How it is reached.
+        member: Member,
+    },
+    /// A member gets a vote.
+    Promote {
+        /// Which.
+        id: u64,
+        /// Entries it may lack; `None` for the default.
+        lag_max: Option<u64>,
+        /// Even if it lacks more, or no majority of the new voters answers.
+        force: bool,
+    },
+    /// A voter loses its vote and stays.
+    Demote {
+        /// Which.
+        id: u64,
+        /// Even if no majority of the voters left answers.
+        force: bool,
+    },
+    /// A member goes, for good.
+    Remove {
+        /// Which.
+        id: u64,
+        /// Even if no majority of the voters left answers.
+        force: bool,
+    },
+    /// A member without a vote takes the place of a voter, which goes, in one change.
+    Replace {
+        /// Who goes.
+        old: u64,
+        /// Who takes its place.
+        new: u64,
+        /// Entries it may lack; `None` for the default.
+        lag_max: Option<u64>,
+        /// Even if it lacks more, or no majority of the new voters answers.
+        force: bool,
+    },
+}
+
+/// What a [`MemberChange`] did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Changed {
+    /// Log index of the membership that holds.
+    Now(u64),
+    /// It was so before.
+    Before,
+}
+
+/// Why the members are not changed.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum MemberError {
+    /// This node does not lead. The leader, if known.
+    #[error("this node does not lead")]
+    NotLeader(Option<(u64, Member)>),
+    /// The node named is no member.
+    #[error("node {0} is no member of this cluster")]
+    NoSuchMember(u64),
+    /// The node named has no vote.
+    #[error("node {0} has no vote")]
+    NoVoter(u64),
+    /// The id belongs to another node, or the addresses do.
+    #[error("{0}")]
+    Exists(String),
+    /// The id was used before.
+    #[error("{0}")]
+    IdUsed(String),
+    /// Nobody with a vote would be left.
+    #[error("node {0} is the only voter")]
+    LastVoter(u64),
+    /// The change before this one is not finished; nothing was tried.
+    #[error("{0}")]
+    InProgress(String),
+    /// The node lacks too much of the log; nothing was tried.
+    #[error("{0}")]
+    NotCaughtUp(String),
+    /// Too few of the voters there would be answer; nothing was tried.
+    #[error("{0}")]
+    QuorumLost(String),
+    /// The node does not answer at its address, or another one does.
+    #[error("{0}")]
+    PeerUnreachable(String),
+    /// The node belongs to another cluster.
+    #[error("{0}")]
+    PeerInOtherCluster(String),
+    /// This node leads and must not after the change, and nobody can take over.
+    #[error("{0}")]
+    NoHeir(String),
+    /// The node is stopping or cannot go on; nothing was tried.
+    #[error("not ready: {0}")]
+    NotReady(String),
+    /// It was begun, and whether it comes about is not known.
     #[error("{0}")]
     Unknown(String),
 }

@@ -9,11 +9,12 @@ use crate::support::wait::wait_for;
 use crate::write_until_done;
 
 /// Bytes of a value.
-const VALUE: usize = 64 << 10;
+pub(crate) const VALUE: usize = 64 << 10;
 /// How many are written while a node is away: several times what the log holds.
 const WRITES: usize = 480;
 
-const SMALL: &[&str] = &[
+/// Settings of a log that stays short.
+pub(crate) const SMALL: &[&str] = &[
     "--log-segment-bytes",
     "1MiB",
     "--snapshot-log-bytes",
@@ -31,7 +32,7 @@ fn bytes_in(dir: &Path) -> u64 {
 }
 
 /// What node `id` measures as `name`.
-fn metric(cluster: &Cluster, id: u64, name: &str) -> Option<f64> {
+pub(crate) fn metric(cluster: &Cluster, id: u64, name: &str) -> Option<f64> {
     let answer = cluster.ask(id, "GET", "/metrics", "").ok()?;
     let text = answer.text();
     let value = text

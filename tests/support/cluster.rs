@@ -184,6 +184,26 @@ impl Cluster {
         node.process = Some(process);
     }
 
+    /// Starts a node that was none of this cluster's.
+    pub(crate) fn join(&mut self, id: u64) {
+        self.nodes.push(Node { id, process: None });
+        self.start(id);
+    }
+
+    /// Node `id` as the command line names it: id, peer address, client URL.
+    pub(crate) fn member(&self, id: u64) -> String {
+        let (peer, client) = (self.ports.peer(id), self.addr(id));
+        format!("{id}=127.0.0.1:{peer},http://{client}")
+    }
+
+    /// Waits until node `id` has ended by itself.
+    pub(crate) fn wait_end(&mut self, id: u64) -> ExitStatus {
+        let mut process = self.node(id).process.take().expect("it runs");
+        wait_for("the end of a node", PATIENCE, || {
+            process.try_wait().expect("it can be waited for")
+        })
+    }
+
     /// Kills node `id` with SIGKILL.
     pub(crate) fn kill(&mut self, id: u64) {
         let mut process = self.node(id).process.take().expect("it runs");
@@ -203,10 +223,7 @@ impl Cluster {
     /// Sends SIGTERM to node `id` and waits for its end.
     pub(crate) fn terminate(&mut self, id: u64) -> ExitStatus {
         self.signal(id, "TERM");
-        let mut process = self.node(id).process.take().expect("it runs");
-        wait_for("the end of a terminated node", PATIENCE, || {
-            process.try_wait().expect("it can be waited for")
-        })
+        self.wait_end(id)
     }
 
     /// Freezes node `id` (SIGSTOP).

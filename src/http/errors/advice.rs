@@ -125,6 +125,19 @@ fn of_conflict(code: Code) -> (&'static str, &'static str) {
             "Leadership was to be handed over, and the other voters lag, or did not answer lately.",
             "Wait until GET /v1/cluster on the leader shows a voter with a small lag_entries and last_ack_ms.",
         ),
+        Code::NodeIdUsed => (
+            "A node id stands for one data directory for ever, because a node that forgot what it promised could vote twice.",
+            "Start the node with an empty data directory and an id of next_node_id (GET /v1/cluster) or more.",
+        ),
+        Code::LastVoter => (
+            "The member that is to lose its vote is the only one that has one.",
+            "Give another member a vote first.",
+        ),
+        Code::MembershipChangeInProgress => (
+            "A change of the members was begun and is not finished: by another request, or by a leader that died, whose work the \
+             next one finishes.",
+            "Send it again; GET /v1/cluster shows the members.",
+        ),
         Code::IndexNotReached => (
             "The cursor is of a page that shows a later moment than this node has reached: another node served it.",
             "Ask again, or ask at level leader.",
@@ -183,20 +196,29 @@ fn of_refusal(code: Code) -> (&'static str, &'static str) {
             "Choose a new key for a new request. GET /v1/idempotency/{key} shows what came of the first one.",
         ),
         Code::MemberNotFound | Code::NotAVoter => (
-            "Only a voter of this cluster can lead, and the node that was named is none.",
+            "The node that was named is no member of this cluster, or has no vote, and only voters lead and are replaced.",
             "GET /v1/cluster lists the members and which of them are voters.",
+        ),
+        Code::LearnerNotCaughtUp => (
+            "The member does not answer, or lacks more of the log than it may when it gets a vote: as a voter it would hold the \
+             others up.",
+            "Wait until GET /v1/cluster on the leader shows a small lag_entries, and send it again.",
+        ),
+        Code::QuorumWouldBeLost => (
+            "So few of the voters there would be answer that nothing could be written after the change.",
+            "Bring the silent ones back or replace them first. With \"force\" it is done all the same.",
         ),
         Code::InvalidMembers => (
             "The list is empty, lacks this node, or names an id or an address twice.",
             "List every member once, with the addresses others reach it at.",
         ),
         Code::PeerInOtherCluster => (
-            "A listed node has been part of another cluster.",
+            "A node that was named has been part of another cluster.",
             "Check the address; to use the node anyway, empty its data directory first.",
         ),
         _ => (
-            "A listed node does not run, cannot be reached at its peer address, or answers as another one.",
-            "Start it, check the address, and send the same list again.",
+            "A node that was named does not run, cannot be reached at its peer address, or answers as another one.",
+            "Start it, check the address, and send the same again.",
         ),
     }
 }

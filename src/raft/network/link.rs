@@ -61,6 +61,17 @@ impl<C: Connect> Link<C> {
         }
     }
 
+    /// Notes where the peer is reached now. What was connected to where it was before is given up.
+    pub(super) fn look_up(&mut self) {
+        if let Some(addr) = self.shared.addr_of(self.target)
+            && addr != self.addr
+        {
+            self.addr = addr;
+            self.kept = None;
+            self.unary = Unary::default();
+        }
+    }
+
     /// One unary call: header, `body`, answer.
     async fn call(
         &mut self,
@@ -81,6 +92,7 @@ impl<C: Connect> Link<C> {
         body: impl FnOnce(&Header, &mut Segments),
         option: &RPCOption,
     ) -> Result<Answer, CallError> {
+        self.look_up();
         let header = self.shared.header(call, self.target, vote);
         let mut header = header.map_err(CallError::Connect)?;
         self.unary_seq += 1;
@@ -115,11 +127,12 @@ impl<C: Connect> Link<C> {
 
     /// Sends a snapshot on a connection of its own. Gives the peer's vote once that has installed it.
     async fn send_snapshot(
-        &self,
+        &mut self,
         vote: Vote,
         snapshot: &SnapshotDir,
         option: &RPCOption,
     ) -> Result<Vote, CallError> {
+        self.look_up();
         let header = self.shared.header(Call::Snapshot, self.target, vote);
         let header = header.map_err(CallError::Connect)?;
         let (connect, addr) = (&self.shared.connect, &self.addr);

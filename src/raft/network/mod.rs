@@ -20,11 +20,12 @@ pub(crate) mod scenarios;
 #[cfg(test)]
 pub(crate) mod testing;
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bytes::Bytes;
 use openraft::RaftNetworkFactory;
+use openraft::async_runtime::watch::WatchReceiver;
 
 pub(crate) use connect::{Connect, Lane, Tcp};
 pub(crate) use link::Link;
@@ -32,6 +33,7 @@ pub(crate) use link::Link;
 pub(crate) use snapshot::send as send_snapshot;
 pub(crate) use unary::CallError;
 
+use super::context::PeerContext;
 use super::noise::Noise;
 use super::peer::Call;
 use super::types::Types;
@@ -59,7 +61,12 @@ struct Shared<C> {
     noise: Noise,
     /// Told what those who answer say of themselves.
     vitals: Vitals,
+    /// Looks a member up, once there is a core to know it.
+    book: OnceLock<Book>,
 }
+
+/// How members are looked up.
+type Book = Box<dyn Fn(u64) -> Option<Member> + Send + Sync>;
 
 impl Network<Tcp> {
     /// The network over TCP of the node whose directory is `dir`.
@@ -84,8 +91,28 @@ impl<C: Connect> Network<C> {
                 connect,
                 noise: Noise::default(),
                 vitals,
+                book: OnceLock::new(),
             }),
         }
+    }
+
+    /// The same, looking members up in what the core of `context` knows: openraft keeps a link for as long as a member stays one,
+    /// also when it is reached elsewhere.
+    pub(crate) fn knowing(self, context: &Arc<PeerContext>) -> Network<C> {
+        // Weak, since the core holds the network.
+        let context = Arc::downgrade(context);
+        let look_up = move |id| {
+            let context = context.upgrade()?;
+            let server = context.raft().ok()?.server_metrics();
+            server
+                .borrow_watched()
+                .membership_config
+                .get_node(&id)
+                .cloned()
+        };
+        let set = self.shared.book.set(Box::new(look_up));
+        assert!(set.is_ok(), "a network has one core");
+        self
     }
 
     fn link(&self, target: u64, member: &Member, lane: Lane) -> Link<C> {
@@ -110,6 +137,12 @@ impl<C: Connect> RaftNetworkFactory<Types> for Network<C> {
 }
 
 impl<C> Shared<C> {
+    /// The address of node `id` now, if the core knows it.
+    fn addr_of(&self, id: u64) -> Option<String> {
+        let member = self.book.get()?(id)?;
+        Some(member.peer_addr)
+    }
+
     /// The header of a request to `to` under `vote`. Read from the identity each time a connection is opened: the cluster id is
     /// not there before the cluster is formed.
     fn header(&self, call: Call, to: u64, vote: Vote) -> Result<Header, String> {

@@ -25,7 +25,7 @@ use super::testing::*;
 use crate::raft::types::{RaftEntry, RaftMembership, RaftVote};
 use crate::raft::vitals::Vitals;
 use crate::raft::wire::HEADER_LEN;
-use crate::raft::{Call, Peer, convert, handshake};
+use crate::raft::{Call, Member, Peer, convert, handshake};
 use crate::storage::{LogId, Vote};
 
 pub(crate) use calls::*;
@@ -76,7 +76,7 @@ fn append(from: u64, count: u64, len: usize) -> AppendEntriesRequest<Types> {
     }
 }
 
-fn entry(id: LogId, payload: EntryPayload<Commands, u64, crate::raft::Member>) -> RaftEntry {
+fn entry(id: LogId, payload: EntryPayload<Commands, u64, Member>) -> RaftEntry {
     RaftEntry {
         log_id: convert::raft_log_id(id),
         payload,

@@ -131,6 +131,7 @@ where
             return Ok(None);
         };
         let link = &mut *self.link;
+        link.look_up();
         let kept = match link.kept.take() {
             Some(kept) => kept,
             None => match timeout(self.open_within, StreamLink::open(link)).await {

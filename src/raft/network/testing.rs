@@ -180,6 +180,7 @@ pub(crate) fn member(addr: &str) -> Member {
     Member {
         peer_addr: addr.to_owned(),
         client_url: String::new(),
+        ..Member::default()
     }
 }
 

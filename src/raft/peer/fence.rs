@@ -6,18 +6,19 @@
 //!
 //! A sender this node has never heard of is *not* refused for that alone: a node that lags behind may be called by a leader
 //! that joined after its last known membership, and can learn of it only by listening. What is refused is a sender whose
-//! removal this node knows to be committed (ids are never used again), and a candidate that is not a member and whose log
-//! does not reach past the membership that says so.
+//! removal this node knows to be committed (ids are never used again), one whose data directory is not the one that the
+//! membership says it has, and a candidate that is not a member and whose log does not reach past the membership that says so.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use openraft::metrics::RaftServerMetrics;
 use tokio_util::sync::CancellationToken;
 
 use crate::raft::convert;
+use crate::raft::members::is_removed;
 use crate::raft::space::{Room, Space};
-use crate::raft::types::{RaftStoredMembership, Types};
+use crate::raft::types::Types;
 use crate::raft::wire::append::Append;
 use crate::raft::wire::{self, Header};
 use crate::storage::LogId;
@@ -54,11 +55,6 @@ struct Roster {
     streams: BTreeMap<u64, Live>,
     /// Streams admitted so far.
     admitted: u64,
-    /// Members of the last committed membership seen, with its place.
-    members: BTreeSet<u64>,
-    members_at: Option<LogId>,
-    /// Nodes that were members of a committed membership seen by this process and are not any more.
-    removed: BTreeSet<u64>,
 }
 
 #[derive(Debug)]
@@ -83,21 +79,6 @@ impl Fence {
     pub(super) fn check(&self, me: &Identity, header: &Header) -> Result<(), Refusal> {
         check_identity(me, header)?;
         self.roster().check_uuid(header)
-    }
-
-    /// Refuses a sender whose removal is committed in `metrics`.
-    pub(super) fn check_member(
-        &self,
-        metrics: &RaftServerMetrics<Types>,
-        node: u64,
-    ) -> Result<(), Refusal> {
-        let mut roster = self.roster();
-        roster.observe(&metrics.committed_membership_config);
-        if roster.removed.contains(&node) {
-            let reason = format!("node {node} was removed from the cluster");
-            return Err(Refusal::new("removed", reason));
-        }
-        Ok(())
     }
 
     /// Makes the stream that starts with `header` the only one of its sender: an older one of the same directory is closed,
@@ -152,19 +133,6 @@ impl Roster {
             _ => Ok(()),
         }
     }
-
-    fn observe(&mut self, committed: &RaftStoredMembership) {
-        let at = committed.log_id().as_ref().map(convert::log_id);
-        if at <= self.members_at {
-            return;
-        }
-        let members: BTreeSet<u64> = committed.nodes().map(|(id, _)| *id).collect();
-        let gone: Vec<u64> = self.members.difference(&members).copied().collect();
-        self.removed.extend(gone);
-        self.removed.retain(|id| !members.contains(id));
-        self.members = members;
-        self.members_at = at;
-    }
 }
 
 fn check_identity(me: &Identity, header: &Header) -> Result<(), Refusal> {
@@ -200,6 +168,31 @@ fn check_identity(me: &Identity, header: &Header) -> Result<(), Refusal> {
         return Err(Refusal::new("vote", reason));
     }
     Ok(())
+}
+
+/// Refuses a sender whose removal is committed, or whose data directory is not the one of the member.
+pub(super) fn check_member(
+    metrics: &RaftServerMetrics<Types>,
+    header: &Header,
+) -> Result<(), Refusal> {
+    let node = header.from;
+    if is_removed(&metrics.committed_membership_config, node) {
+        let reason = format!("node {node} was removed from the cluster");
+        return Err(Refusal::new("removed", reason));
+    }
+    let Some(member) = metrics.membership_config.get_node(&node) else {
+        return Ok(());
+    };
+    if member.uuid.is_empty() || wire::id_bytes(&member.uuid) == Ok(header.from_uuid) {
+        return Ok(());
+    }
+    let reason = format!(
+        "node {node} speaks from data directory {}, and the member has {}: it was wiped, or is another's. Keep that directory \
+         aside and join again under a new id (quorate node replace)",
+        wire::id_text(header.from_uuid),
+        member.uuid
+    );
+    Err(Refusal::new("directory", reason))
 }
 
 /// Refuses a candidate that is no member of the last membership in this node's log and whose own log, ending at `last`, does
@@ -239,32 +232,70 @@ pub(super) fn check_disk(space: &Space) -> Result<(), Refusal> {
 mod tests {
     use super::*;
     use crate::raft::Member;
-    use crate::raft::types::RaftMembership;
+    use crate::raft::peer::Call;
+    use crate::raft::types::{RaftMembership, RaftStoredMembership};
+    use crate::storage::Vote;
 
-    fn committed(index: u64, members: &[u64]) -> RaftStoredMembership {
+    const OWN: &str = "11111111111111111111111111111111";
+
+    /// What is known once the members `members`, all of data directory [`OWN`], are committed, and ids up to 5 are used up.
+    fn knowing(members: &[u64]) -> RaftServerMetrics<Types> {
         let id = LogId {
             term: 1,
             node: 1,
-            index,
+            index: 7,
         };
-        let nodes: BTreeMap<u64, Member> =
-            members.iter().map(|id| (*id, Member::default())).collect();
+        let member = Member {
+            uuid: OWN.to_owned(),
+            ids_upto: 5,
+            ..Member::default()
+        };
+        let nodes: BTreeMap<u64, Member> = members.iter().map(|id| (*id, member.clone())).collect();
         let voters = vec![members.iter().copied().collect()];
         let membership = RaftMembership::new(voters, nodes).unwrap();
-        RaftStoredMembership::new(Some(convert::raft_log_id(id)), membership)
+        let stored = RaftStoredMembership::new(Some(convert::raft_log_id(id)), membership);
+        let mut known = openraft::RaftMetrics::<Types>::new_initial(1);
+        known.membership_config = Arc::new(stored);
+        RaftServerMetrics {
+            id: 1,
+            vote: known.vote,
+            state: known.state,
+            current_leader: None,
+            membership_config: known.membership_config.clone(),
+            committed_membership_config: known.membership_config,
+        }
+    }
+
+    fn from(node: u64, uuid: &str) -> Header {
+        Header {
+            call: Call::Append,
+            cluster: [0; 16],
+            from: node,
+            from_uuid: wire::id_bytes(uuid).unwrap(),
+            to: 1,
+            vote: Vote::default(),
+            seq: 0,
+        }
     }
 
     #[test]
-    fn who_was_removed_is_known_from_the_newest_membership_seen() {
-        let mut roster = Roster::default();
-        roster.observe(&committed(1, &[1, 2, 3]));
-        assert_eq!(roster.removed, BTreeSet::new());
-        roster.observe(&committed(5, &[1, 2]));
-        assert_eq!(roster.removed, BTreeSet::from([3]));
-        roster.observe(&committed(1, &[1, 2, 3]));
-        roster.observe(&committed(5, &[1, 2, 3]));
-        assert_eq!(roster.removed, BTreeSet::from([3]), "nothing newer");
-        roster.observe(&committed(7, &[1, 3]));
-        assert_eq!(roster.removed, BTreeSet::from([2]));
+    fn who_was_removed_is_refused_for_ever_and_who_may_have_joined_since_is_not() {
+        let known = knowing(&[1, 2]);
+        check_member(&known, &from(2, OWN)).unwrap();
+        check_member(&known, &from(6, OWN)).unwrap();
+        for gone in [3, 5] {
+            let refused = check_member(&known, &from(gone, OWN)).unwrap_err();
+            assert_eq!(refused.problem, "removed");
+        }
+    }
+
+    #[test]
+    fn a_member_on_another_data_directory_is_refused_and_told_what_to_do() {
+        let other = "22222222222222222222222222222222";
+        let refused = check_member(&knowing(&[1, 2]), &from(2, other)).unwrap_err();
+        assert_eq!(refused.problem, "directory");
+        for says in [OWN, other, "quorate node replace"] {
+            assert!(refused.reason.contains(says), "{}", refused.reason);
+        }
     }
 }

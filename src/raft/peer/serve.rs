@@ -9,7 +9,7 @@ use openraft::async_runtime::watch::WatchReceiver;
 use openraft::metrics::RaftServerMetrics;
 use openraft::storage::RaftStateMachine;
 
-use super::fence::{Fence, Refusal, check_candidate, check_room};
+use super::fence::{Fence, Refusal, check_candidate, check_member, check_room};
 use super::{Call, Duplex, PeerError, Serve};
 use crate::mutants::{self, Mutant};
 use crate::raft::blocking;
@@ -64,7 +64,7 @@ impl<SM: RaftStateMachine<Types>> Server<SM> {
     /// Holds a request against this node's identity and the committed membership.
     pub(super) fn admit(&self, header: &Header) -> Result<(), Refusal> {
         self.fence.check(&self.context.dir.identity(), header)?;
-        self.fence.check_member(&self.metrics()?, header.from)
+        check_member(&self.metrics()?, header)
     }
 
     pub(super) fn raft(&self) -> Result<&openraft::Raft<Types, SM>, Refusal> {

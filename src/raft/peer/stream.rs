@@ -21,7 +21,7 @@ use tokio::time::timeout;
 use tokio_util::codec::{FramedRead, LengthDelimitedCodec};
 use tokio_util::sync::CancellationToken;
 
-use super::fence::{Fence, Refusal, check_room};
+use super::fence::{Fence, Refusal, check_member, check_room};
 use super::serve::{Server, failed, nonsense};
 use super::{Call, Duplex, PeerError};
 use crate::raft::context::PeerContext;
@@ -123,7 +123,7 @@ async fn admitted<SM: RaftStateMachine<Types>>(
     let _stop_on_return = stop.clone().drop_guard();
     let requests = inbound.into_requests().take_until(stop.cancelled_owned());
     let answers = pin!(raft.stream_append(requests));
-    let answering = answer(server, header.from, answers, &shared, write);
+    let answering = answer(server, header, answers, &shared, write);
     tokio::select! {
         biased;
         ended = answering => ended,
@@ -136,7 +136,7 @@ async fn admitted<SM: RaftStateMachine<Types>>(
 /// Writes the core's answers until there are no more.
 async fn answer<SM: RaftStateMachine<Types>>(
     server: &Server<SM>,
-    from: u64,
+    header: &Header,
     mut answers: std::pin::Pin<
         &mut impl Stream<Item = Result<StreamAppendResult<Types>, impl std::fmt::Display>>,
     >,
@@ -158,7 +158,7 @@ async fn answer<SM: RaftStateMachine<Types>>(
                 let refusal = |refusal| (last_seq, refusal);
                 changed.map_err(failed).map_err(refusal)?;
                 let now = metrics.borrow_and_update().clone();
-                server.fence.check_member(&now, from).map_err(refusal)?;
+                check_member(&now, header).map_err(refusal)?;
                 continue;
             }
         };
@@ -180,7 +180,7 @@ async fn answer<SM: RaftStateMachine<Types>>(
         if next.is_some() {
             return lock(shared).refused.take().map_or(Ok(()), Err);
         }
-        server.noise.recovered(from, "stream");
+        server.noise.recovered(header.from, "stream");
     }
 }
 

@@ -213,7 +213,7 @@ async fn bytes_that_are_no_frame_end_the_stream() {
     assert!(stream.answer().await.is_some());
     stream
         .frames
-        .send(Bytes::from_static(b"\x02\0\0\0\x01"))
+        .send(Bytes::from_static(b"\x03\0\0\0\x01"))
         .await
         .unwrap();
     assert!(

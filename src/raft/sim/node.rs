@@ -78,6 +78,7 @@ pub(super) fn member(id: u64) -> Member {
     Member {
         peer_addr: addr_of(id),
         client_url: format!("http://n{id}:2"),
+        ..Member::default()
     }
 }
 

@@ -253,6 +253,12 @@ impl Cluster {
         node.raft().shutdown().await.unwrap();
     }
 
+    /// All that node `id` had, which is down, is gone.
+    pub(super) fn wipe(&mut self, id: u64) {
+        self.disks.remove(&id);
+        std::fs::remove_dir_all(self.dir(id)).unwrap();
+    }
+
     /// Node `id` stops in good order.
     pub(super) async fn stop(&mut self, id: u64) {
         let node = self.nodes.remove(&id).unwrap();

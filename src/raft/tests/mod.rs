@@ -6,6 +6,7 @@ mod net;
 
 mod forming;
 mod install;
+mod members;
 mod reads;
 mod repair;
 mod safety;

@@ -50,6 +50,7 @@ pub(super) fn member(id: u64) -> Member {
     Member {
         peer_addr: format!("node{id}:1"),
         client_url: format!("http://node{id}:2"),
+        ..Member::default()
     }
 }
 
@@ -168,16 +169,19 @@ pub(super) struct Connection {
     net: TestNet,
     from: u64,
     to: u64,
+    /// The data directory that the membership says the peer has.
+    uuid: String,
 }
 
 impl RaftNetworkFactory<Types> for Factory {
     type Network = Connection;
 
-    async fn new_client(&mut self, target: u64, _: &Member) -> Connection {
+    async fn new_client(&mut self, target: u64, member: &Member) -> Connection {
         Connection {
             net: self.net.clone(),
             from: self.from,
             to: target,
+            uuid: member.uuid.clone(),
         }
     }
 }
@@ -190,6 +194,9 @@ impl Connection {
     /// The peer, if the request gets there.
     fn there(&self) -> Result<(Raft, Arc<PeerContext>), RPCError<Types>> {
         let context = self.net.reach(self.from, self.to).map_err(lost)?;
+        if !self.uuid.is_empty() && context.dir.identity().node_uuid != self.uuid {
+            return Err(lost("the peer has another data directory"));
+        }
         let raft = context.raft().map_err(lost)?.clone();
         Ok((raft, context))
     }

@@ -146,6 +146,11 @@ pub(crate) fn id_bytes(text: &str) -> Result<[u8; 16], String> {
         .map_err(|_| format!("\"{text}\" is not an id of 32 hex digits"))
 }
 
+/// The text of an id: 32 hex digits.
+pub(crate) fn id_text(id: [u8; 16]) -> String {
+    uuid::Uuid::from_bytes(id).simple().to_string()
+}
+
 /// How frames stand in a stream: their length as four bytes, little-endian, before each.
 pub(crate) fn codec() -> tokio_util::codec::LengthDelimitedCodec {
     tokio_util::codec::LengthDelimitedCodec::builder()

@@ -152,6 +152,8 @@ pub(crate) async fn a_node_says_who_it_is_and_joins_a_cluster_once(serve: Serve)
             protocol: handshake::PROTOCOL,
             from: 1,
             to,
+            uuid: "a directory".to_owned(),
+            cluster_id: Some(CLUSTER.to_owned()),
         };
         unary_call(&node.addr, Call::Hello, rare::encode(&request).into())
     };
@@ -162,6 +164,7 @@ pub(crate) async fn a_node_says_who_it_is_and_joins_a_cluster_once(serve: Serve)
         (answer.cluster_id.as_deref(), answer.pristine),
         (Some(CLUSTER), true)
     );
+    assert_eq!(answer.about_you, handshake::AboutYou::Unknown);
     assert!(matches!(hello(3).await, Err(CallError::Refused(_))));
 
     let adopt_as = async |to, node_uuid: &str, cluster: &str| {

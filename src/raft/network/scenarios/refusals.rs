@@ -11,7 +11,12 @@ fn membership(
     members: &[u64],
 ) -> AppendEntriesRequest<Types> {
     let id = log_id(term, node, prev.map_or(0, |prev| prev.index + 1));
-    let nodes: BTreeMap<_, _> = members.iter().map(|id| (*id, member("nowhere"))).collect();
+    // Three ids were given out so far.
+    let of = Member {
+        ids_upto: 3,
+        ..member("nowhere")
+    };
+    let nodes: BTreeMap<_, _> = members.iter().map(|id| (*id, of.clone())).collect();
     let voters = vec![members.iter().copied().collect()];
     let membership = RaftMembership::new(voters, nodes).unwrap();
     AppendEntriesRequest {

@@ -1,0 +1,23 @@
+//! Node ids are used once: which are gone, and which come next.
+
+use crate::raft::types::RaftStoredMembership;
+
+/// The largest id that ever was a member, as far as `stored` tells.
+pub(super) fn upto(stored: &RaftStoredMembership) -> u64 {
+    let known = stored.nodes().map(|(id, member)| member.ids_upto.max(*id));
+    known.max().unwrap_or(0)
+}
+
+/// The smallest id that a new node may have; zero if there is no cluster.
+pub(in crate::raft) fn next_id(stored: &RaftStoredMembership) -> u64 {
+    match stored.nodes().next() {
+        Some(_) => upto(stored).saturating_add(1),
+        None => 0,
+    }
+}
+
+/// Whether node `id` was a member before `stored` and is none any more. Ids only grow, so one that is larger than all there were
+/// belongs to a node that joined later.
+pub(in crate::raft) fn is_removed(stored: &RaftStoredMembership, id: u64) -> bool {
+    stored.get_node(&id).is_none() && id <= upto(stored)
+}
