@@ -16,6 +16,7 @@
 #   scripts/faults.sh kills [OPTION...]    nodes killed under transfers in batches: 1,000 kills and 1,000,000 transfers unless
 #                                          --hits and --transfers say otherwise; then the books are held against all of them
 #   scripts/faults.sh cuts [OPTION...]     the same with power cuts: 300 (root; skipped without)
+#   scripts/faults.sh full [OPTION...]     the same with disks filled to the last block: 50 (root; skipped without)
 #   scripts/faults.sh sim [--seeds N] [--seed S] [--scenario NAME] [--twice N] [--count]
 #                                          the cluster in a simulation, where a seed is a run: N seeds on all cores
 #   scripts/faults.sh flips [--flips N] [--nodes N] [--seed S]
@@ -126,6 +127,7 @@ end_runs() {
 scenario() { "$HARNESS" scenario --root "$RUNS" "$@"; }
 kills() { "$HARNESS" kills --root "$RUNS" "$@"; }
 cuts() { "$HARNESS" cuts --root "$RUNS" "$@"; }
+full() { "$HARNESS" full --root "$RUNS" "$@"; }
 
 # The program with the known bugs of src/mutants.rs, beside the one that everybody uses. Built before the harness, which
 # builds that one again.
@@ -298,7 +300,7 @@ case $COMMAND in
   check | replay)
     [[ -f ${1:-}/plan.json ]] || die "$COMMAND takes the directory of a run, and '${1:-}' is none: it has no plan.json"
     ;;&
-  run | shell | short | ci | soak | replay | scenario | kills | cuts)
+  run | shell | short | ci | soak | replay | scenario | kills | cuts | full)
     build_harness
     trap end_runs EXIT
     "$COMMAND" "$@"

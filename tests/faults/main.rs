@@ -3,7 +3,7 @@
 //! ```text
 //! cargo test --test faults -- run --help         a run: nodes, clients, faults; then judged; exit 1 if it is red
 //! cargo test --test faults -- scenario NAME      steps taken on purpose, again and again; exit 1 if a read was stale
-//! cargo test --test faults -- kills|cuts         outages by the hundreds under a load by the million; exit 1 if anything is lost
+//! cargo test --test faults -- kills|cuts|full       outages by the hundreds under a load by the million; exit 1 if anything is lost
 //! cargo test --test faults -- mutants            builds broken on purpose, each run until it is found out
 //! cargo test --test faults -- flips              one harm at a time to files; exit 1 if one is silent
 //! cargo test --test faults                       the claims: every checker red on a violation, green next to it
@@ -117,6 +117,8 @@ enum Command {
     Kills(Box<volume::Options>),
     /// The same with power cuts, which take root and loop devices.
     Cuts(Box<volume::Options>),
+    /// The same with disks that are filled to the last block, which take the same.
+    Full(Box<volume::Options>),
     /// Name the workloads, the faults and the scenarios.
     List,
     /// Judge a run directory again, and write its report anew.
@@ -187,6 +189,7 @@ fn run_command(command: Command) -> anyhow::Result<bool> {
         Command::Mutants(options) => mutants::hunt(&options, say),
         Command::Kills(options) => volume::play(Outage::Kill, &options, say),
         Command::Cuts(options) => volume::play(Outage::Cut, &options, say),
+        Command::Full(options) => volume::play(Outage::Fill, &options, say),
         Command::List => {
             for workload in harness::workloads::ALL {
                 say(&format!(

@@ -1,7 +1,7 @@
 //! File systems of their own for the nodes, whose power can be cut: what was not synced is gone, as after a real cut.
 //!
 //! Each is an ext4 in a file, mounted through a loop device. A cut is the file system's own shutdown, without a flush of its
-//! journal: from then on nothing reaches the disk. Needs root and loop devices; elsewhere the fault is skipped.
+//! journal: from then on nothing reaches the disk. They can also be filled, to the last block. Needs root and loop devices; elsewhere the fault is skipped.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -12,6 +12,10 @@ use anyhow::Context as _;
 const SHUTDOWN: &str = "import fcntl, os, struct, sys
 for path in sys.argv[1:]:
     fcntl.ioctl(os.open(path, os.O_RDONLY), 0x8004587d, struct.pack('I', 2))";
+
+/// Takes all blocks that are free: most at once, what is left and what becomes free meanwhile by writing. Ends when there is none.
+const FILL: &str = r#"fallocate --length "$(df --output=avail --block-size=1 "$1" | tail -n 1)" "$1/filler" || true
+cat /dev/zero >"$1/filler.rest" || true"#;
 
 /// Size of a file system, of which only what is written takes space.
 const SIZE: &str = "512M";
@@ -35,7 +39,9 @@ impl Disks {
         for node in nodes {
             let image = disks.image(*node);
             run(Command::new("truncate").args(["--size", SIZE]).arg(&image))?;
-            run(Command::new("mkfs.ext4").args(["-q", "-F"]).arg(&image))?;
+            run(Command::new("mkfs.ext4")
+                .args(["-q", "-F", "-m", "0"])
+                .arg(&image))?;
             std::fs::create_dir_all(disks.mount_point(*node))?;
             disks.mount(*node)?;
         }
@@ -65,6 +71,24 @@ impl Disks {
         let mut shutdown = Command::new("python3");
         shutdown.args(["-c", SHUTDOWN]);
         run(shutdown.args(nodes.iter().map(|node| self.mount_point(*node))))
+    }
+
+    /// Fills a disk to the last block.
+    ///
+    /// # Errors
+    /// When the system does not let us.
+    pub(crate) fn fill(&self, node: u64) -> anyhow::Result<()> {
+        let mut shell = Command::new("sh");
+        run(shell.args(["-c", FILL, "fill"]).arg(self.mount_point(node)))
+    }
+
+    /// Takes away what filled it.
+    ///
+    /// # Errors
+    /// When the system does not let us.
+    pub(crate) fn drain(&self, node: u64) -> anyhow::Result<()> {
+        let files = ["filler", "filler.rest"].map(|name| self.mount_point(node).join(name));
+        run(Command::new("rm").arg("--force").args(files))
     }
 
     /// Gives a disk its power back. No process may have it open.

@@ -3,6 +3,8 @@
 //! They die with the thread that started them, so all of this belongs to the main thread. Their process ids are also in a
 //! file of the run directory, after that of the harness, for `scripts/faults.sh clean`.
 
+mod power;
+
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::Write as _;
@@ -150,20 +152,6 @@ impl Nodes {
         self.dir.join("data").join(format!("n{id}")).join("node")
     }
 
-    /// Gives every node a disk whose power can be cut; before any is started.
-    ///
-    /// # Errors
-    /// When the system does not let us.
-    pub(crate) fn make_disks(&mut self) -> anyhow::Result<()> {
-        self.disks = Some(Disks::make(&self.dir.join("data"), &self.ids())?);
-        Ok(())
-    }
-
-    /// Whether the nodes have such disks.
-    pub(crate) fn has_disks(&self) -> bool {
-        self.disks.is_some()
-    }
-
     /// Gives every node clocks that can be made wrong; before any is started.
     ///
     /// # Errors
@@ -196,31 +184,6 @@ impl Nodes {
     /// Whether they do.
     pub(crate) fn have_snapshots(&self) -> bool {
         self.snapshots.is_some()
-    }
-
-    /// Cuts the power of nodes: first their disks, then their processes.
-    ///
-    /// # Errors
-    /// When there are no such disks, or the system does not let us.
-    pub(crate) fn cut_power(&mut self, ids: &[u64]) -> anyhow::Result<()> {
-        let disks = self.disks.as_ref().context("no disks")?;
-        disks.cut(ids)?;
-        for id in ids {
-            // A node that lost its disk may have ended by itself since.
-            let mut node = self.running.remove(id).context("it does not run")?;
-            node.child.kill()?;
-            let status = node.child.wait()?;
-            self.note_exit(*id, status, true);
-        }
-        Ok(())
-    }
-
-    /// Gives a node's disk its power back.
-    ///
-    /// # Errors
-    /// When there is no such disk, or the system does not let us.
-    pub(crate) fn restore_power(&self, id: u64) -> anyhow::Result<()> {
-        self.disks.as_ref().context("no disks")?.restore(id)
     }
 
     /// Where it prints.
@@ -387,6 +350,20 @@ impl Nodes {
             self.note_exit(*id, *status, false);
         }
         Ok(dead.into_iter().map(|(id, _)| id).collect())
+    }
+
+    /// Starts every node again that has ended by itself, which was to be expected; gives who they were.
+    ///
+    /// # Errors
+    /// When one cannot be asked or started.
+    pub(crate) fn revive(&mut self) -> anyhow::Result<Vec<u64>> {
+        let before = self.exits.len();
+        let dead = self.look_for_dead()?;
+        for exit in &mut self.exits[before..] {
+            exit.expected = true;
+        }
+        dead.iter().try_for_each(|id| self.start(*id))?;
+        Ok(dead)
     }
 
     fn note_exit(&mut self, node: u64, status: ExitStatus, expected: bool) {

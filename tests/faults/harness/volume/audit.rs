@@ -53,7 +53,7 @@ pub(super) fn of_books(nodes: &Nodes, load: &Load, sent: &[u64]) -> anyhow::Resu
 }
 
 /// The accounts as a node has applied them.
-fn shown(nodes: &Nodes, id: u64) -> anyhow::Result<Sums> {
+pub(super) fn shown(nodes: &Nodes, id: u64) -> anyhow::Result<Sums> {
     let path = format!(
         "/v1/accounts?ledger={}&limit=100&consistency=follower",
         api::BANK

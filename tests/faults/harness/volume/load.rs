@@ -44,6 +44,7 @@ pub(super) struct Load {
     acked: AtomicU64,
     doubts: AtomicU64,
     resent: AtomicU64,
+    no_room: AtomicU64,
     findings: Mutex<Vec<Finding>>,
 }
 
@@ -106,6 +107,7 @@ impl Load {
             acked: AtomicU64::new(0),
             doubts: AtomicU64::new(0),
             resent: AtomicU64::new(0),
+            no_room: AtomicU64::new(0),
             findings: Mutex::default(),
         }
     }
@@ -113,6 +115,11 @@ impl Load {
     /// Transfers acknowledged so far.
     pub(super) fn acked(&self) -> u64 {
         self.acked.load(Ordering::Relaxed)
+    }
+
+    /// Times that a node said that a disk has no room.
+    pub(super) fn no_room(&self) -> u64 {
+        self.no_room.load(Ordering::Relaxed)
     }
 
     /// What the clients found wrong.
@@ -129,7 +136,7 @@ impl Load {
         let (acked, doubts) = (self.acked(), self.doubts.load(Ordering::Relaxed));
         let resent = self.resent.load(Ordering::Relaxed);
         json!({
-            "acknowledged": acked, "unknown_attempts": doubts, "batches_sent_again": resent, "batch": self.batch,
+            "acknowledged": acked, "unknown_attempts": doubts, "batches_sent_again": resent, "no_room": self.no_room(), "batch": self.batch,
             "told": format!("{acked} transfers acknowledged in batches of {}, after {doubts} attempts of unknown outcome", self.batch),
         })
     }
@@ -285,7 +292,11 @@ impl Load {
         let addr = *random.pick(&self.nodes);
         let connection = connections.0.entry(addr).or_default();
         match connection.ask(addr, request, PATIENCE) {
-            Ok(reply) => said(&reply, self.batch),
+            Ok(reply) => {
+                let no_room = u64::from(reply.status == 507);
+                self.no_room.fetch_add(no_room, Ordering::Relaxed);
+                said(&reply, self.batch)
+            }
             Err(Lost::NotSent(_)) => Said::NotApplied,
             Err(Lost::Unknown(_)) => Said::Unknown,
         }

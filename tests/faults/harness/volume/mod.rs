@@ -5,7 +5,8 @@
 //! end the books must say what all of them together come to ([`audit`]): each batch, sent once more, is found whole, and each
 //! account has on every node the debits and credits of every batch exactly once.
 //!
-//! What is done to the nodes is drawn from the seed ([`outages`]): one, a majority or all of them are killed, or lose their power.
+//! What is done to the nodes is drawn from the seed ([`outages`]): one, a majority or all of them are killed, lose their power, or
+//! find their disk full.
 
 mod audit;
 
@@ -35,6 +36,8 @@ pub(crate) enum Outage {
     Kill,
     /// Its power is cut: its process ends, and what was not synced is gone.
     Cut,
+    /// Its disk is filled to the last block, and it must live on.
+    Fill,
 }
 
 /// Outages under a load of transfers.
@@ -78,6 +81,7 @@ pub(crate) struct Options {
 /// The long form: hits, transfers.
 const KILLS: (u64, u64) = (1000, 1_000_000);
 const CUTS: (u64, u64) = (300, 300_000);
+const FILLS: (u64, u64) = (50, 50_000);
 
 /// A log that is purged while the run goes on, and a state that is sealed, so that outages meet that too.
 const FLAGS: &[&str] = &[
@@ -96,7 +100,7 @@ const FLAGS: &[&str] = &[
 /// Something that is wrong, by its kind.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Finding {
-    /// `lost`, `doubled`, `books`, `crash` or `failure`, which is one of the harness.
+    /// `lost`, `doubled`, `books`, `crash`, `late`, `reads` or `failure`, which is one of the harness.
     pub(crate) kind: &'static str,
     /// In words.
     pub(crate) what: String,
@@ -116,6 +120,7 @@ impl Outage {
         match self {
             Outage::Kill => "kills",
             Outage::Cut => "cuts",
+            Outage::Fill => "full",
         }
     }
 }
@@ -135,6 +140,7 @@ pub(crate) fn play(outage: Outage, options: &Options, say: impl Fn(&str)) -> any
     let (hits, transfers) = match outage {
         Outage::Kill => KILLS,
         Outage::Cut => CUTS,
+        Outage::Fill => FILLS,
     };
     let aim = Aim {
         hits: options.hits.unwrap_or(hits),
@@ -163,11 +169,11 @@ pub(crate) fn play(outage: Outage, options: &Options, say: impl Fn(&str)) -> any
     let pace = Pace::of_lease(Duration::from_millis(options.lease_ms));
     let mut nodes = Nodes::new(&dir, &binary, options.nodes, pace, &[])?;
     nodes.set_snapshots(FLAGS);
-    if outage == Outage::Cut
+    if outage != Outage::Kill
         && let Err(error) = nodes.make_disks()
     {
         say(&format!(
-            "SKIPPED {command}: no disks whose power can be cut ({error:#}); that takes root and loop devices"
+            "SKIPPED {command}: no disks of the nodes' own ({error:#}); that takes root and loop devices"
         ));
         return Ok(true);
     }
@@ -213,6 +219,7 @@ fn under_load(
     }
     let sent = load::end(&load, clients);
     findings.extend(load.findings());
+    findings.extend(outages.findings(&load));
     if findings.is_empty() {
         findings.extend(audit::of_books(nodes, &load, &sent).unwrap_or_else(|e| vec![failed(e)]));
     }
@@ -225,15 +232,14 @@ fn under_load(
 
 /// What the nodes printed, by file name.
 fn outputs(nodes: &Nodes) -> BTreeMap<String, String> {
-    let log = |id: u64| {
-        // What cannot be read says nothing.
-        let bytes = fs::read(nodes.log(id)).unwrap_or_default();
-        (
-            format!("n{id}.log"),
-            String::from_utf8_lossy(&bytes).into_owned(),
-        )
-    };
+    let log = |id: u64| (format!("n{id}.log"), output(nodes, id));
     nodes.ids().into_iter().map(log).collect()
+}
+
+/// What a node printed. What cannot be read says nothing.
+fn output(nodes: &Nodes, id: u64) -> String {
+    let bytes = fs::read(nodes.log(id)).unwrap_or_default();
+    String::from_utf8_lossy(&bytes).into_owned()
 }
 
 /// Says what was found and leaves it in `dir`, without the nodes' data if nothing was; whether all is well.

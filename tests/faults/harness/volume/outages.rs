@@ -7,13 +7,17 @@ use anyhow::Context as _;
 use serde_json::{Value, json};
 
 use super::load::Load;
-use super::{Aim, Outage};
+use super::{Aim, Finding, Outage, audit};
 use crate::harness::nodes::Nodes;
 use crate::random::Random;
 use crate::statistics::Quantiles;
 
 /// How long the cluster may take to acknowledge something after everybody is back.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// How long a cluster may take to acknowledge something after all its disks have room.
+const RECOVERED: Duration = Duration::from_secs(10);
+/// How long a node that was started again is watched, whether it ends once more.
+const LOOP: Duration = Duration::from_secs(2);
 /// Between two looks.
 const LOOK: Duration = Duration::from_millis(2);
 
@@ -30,6 +34,9 @@ pub(super) struct Outages {
     on_leader: u64,
     /// From the last start to the next acknowledgement, in nanoseconds.
     gaps: Vec<u64>,
+    findings: Vec<Finding>,
+    /// Nodes that ended because their disk was full.
+    ended: u64,
 }
 
 impl Outages {
@@ -42,6 +49,8 @@ impl Outages {
             sizes: [0; 3],
             on_leader: 0,
             gaps: Vec::new(),
+            findings: Vec::new(),
+            ended: 0,
         }
     }
 
@@ -51,10 +60,11 @@ impl Outages {
         let done = match self.outage {
             Outage::Kill => "killed",
             Outage::Cut => "without power",
+            Outage::Fill => "with a full disk",
         };
         let gaps = Quantiles::of(self.gaps.iter().copied());
         json!({
-            "hits": self.hits, "one": one, "majority": some, "all": all, "on_leader": self.on_leader,
+            "hits": self.hits, "one": one, "majority": some, "all": all, "on_leader": self.on_leader, "ended": self.ended,
             "first_ack_after_return_ms": gaps,
             "told": format!(
                 "{} nodes {done} ({one} times one, {some} a majority, {all} all; {} times the leader too), back to acknowledging \
@@ -106,11 +116,19 @@ impl Outages {
         match self.outage {
             Outage::Kill => chosen.iter().try_for_each(|id| nodes.kill(*id))?,
             Outage::Cut => nodes.cut_power(&chosen)?,
+            Outage::Fill => fill(nodes, &chosen, true)?,
         }
         self.hits += chosen.len() as u64;
         let lease = nodes.pace().election_max;
-        let away = *self.random.pick(&[0, 0, 10, 60, 130, 250]);
+        let away = match self.outage {
+            Outage::Kill | Outage::Cut => *self.random.pick(&[0, 0, 10, 60, 130, 250]),
+            // It takes the nodes a moment to see it, and that is not what is tried.
+            Outage::Fill => *self.random.pick(&[100, 150, 250, 400]),
+        };
         thread::sleep(lease * away / 100);
+        if self.outage == Outage::Fill {
+            return self.drain(nodes, load, &chosen);
+        }
         for id in &chosen {
             if self.outage == Outage::Cut {
                 nodes.restore_power(*id)?;
@@ -123,6 +141,66 @@ impl Outages {
             wait(load, load.acked() + 1)?;
             self.gaps
                 .push(u64::try_from(back.elapsed().as_nanos()).unwrap_or(u64::MAX));
+        }
+        Ok(())
+    }
+
+    /// What full disks did that they may not, beside what the books say; and a run in which nobody noticed them proves nothing.
+    pub(super) fn findings(&self, load: &Load) -> Vec<Finding> {
+        let mut findings = self.findings.clone();
+        let [_, some, all] = self.sizes;
+        if self.outage == Outage::Fill && some + all > 0 && load.no_room() == 0 {
+            let what = "disks of a majority were full, and no write was refused for it";
+            findings.push(Finding::new("failure", what));
+        }
+        findings
+    }
+
+    /// A node may end once because its disk is full, as one without a block left must; started again it waits for room. All
+    /// others serve reads. Then there is room again, and the cluster goes on soon.
+    fn drain(&mut self, nodes: &mut Nodes, load: &Load, chosen: &[u64]) -> anyhow::Result<()> {
+        let ended = nodes.revive()?;
+        self.ended += ended.len() as u64;
+        for id in &ended {
+            let output = super::output(nodes, *id);
+            if !chosen.contains(id) || !output.contains("No space left on device") {
+                let what = format!(
+                    "node {id} ended while the disks of {chosen:?} were full, for another reason"
+                );
+                self.findings.push(Finding::new("crash", what));
+            }
+        }
+        for id in nodes.ids() {
+            if ended.contains(&id) {
+                continue;
+            }
+            if let Err(error) = audit::shown(nodes, id) {
+                let what = format!(
+                    "node {id} served no read while the disks of {chosen:?} were full: {error:#}"
+                );
+                self.findings.push(Finding::new("reads", what));
+            }
+        }
+        let seen = Instant::now();
+        while !ended.is_empty() && seen.elapsed() < LOOP {
+            let dead = nodes.look_for_dead()?;
+            anyhow::ensure!(
+                dead.is_empty(),
+                "nodes {dead:?} end again and again while their disks are full"
+            );
+            thread::sleep(LOOK);
+        }
+        fill(nodes, chosen, false)?;
+        let back = Instant::now();
+        wait(load, load.acked() + 1)?;
+        let took = back.elapsed();
+        self.gaps
+            .push(u64::try_from(took.as_nanos()).unwrap_or(u64::MAX));
+        if took > RECOVERED {
+            let what = format!(
+                "nothing was acknowledged for {took:?} after the disks of {chosen:?} had room"
+            );
+            self.findings.push(Finding::new("late", what));
         }
         Ok(())
     }
@@ -149,6 +227,20 @@ impl Outages {
         self.on_leader += u64::from(leader.is_some_and(|leader| order.contains(&leader)));
         order
     }
+}
+
+/// Fills the disks of these nodes, all at once, or takes away again what filled them.
+fn fill(nodes: &Nodes, chosen: &[u64], full: bool) -> anyhow::Result<()> {
+    thread::scope(|scope| {
+        let filling = chosen
+            .iter()
+            .map(|id| scope.spawn(move || nodes.set_full(*id, full)));
+        let filling: Vec<_> = filling.collect();
+        filling.into_iter().try_for_each(|filling| {
+            let filled = filling.join();
+            filled.unwrap_or_else(|_| Err(anyhow::anyhow!("a disk was not filled")))
+        })
+    })
 }
 
 /// Waits until so many transfers are acknowledged, or something is found wrong.
