@@ -51,7 +51,7 @@ fn a_refusal_to_wait_says_when_to_come_back() {
     };
     for code in Code::ALL {
         let response = Problem::new(*code, "x").render(&frame);
-        let waits = matches!(code.status().as_u16(), 429 | 503);
+        let waits = matches!(code.status().as_u16(), 429 | 503 | 507);
         assert_eq!(
             response.headers().contains_key("retry-after"),
             waits,
