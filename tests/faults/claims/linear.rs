@@ -359,8 +359,9 @@ fn three_searches_agree_on_small_histories() {
     });
     assert!(result.is_ok(), "{}", result.expect_err("it is not ok"));
     let (linear, broken) = counts.get();
+    // About a sixth is not, as the dice fall.
     assert!(
-        linear > 1000 && broken > 1000,
+        linear > 500 && broken > 500,
         "one-sided: {linear} linear, {broken} not"
     );
 }
