@@ -151,8 +151,8 @@ short() {
 }
 
 # Each workload under what is done to processes and under what is done to the network; then all of it at once. The logs
-# are kept whole: with short ones (--snapshots, away; in most runs of a soak) the applied log of a running node may be read in the
-# moment in which a snapshot replaces its state, and then the page does not fit together and the run is red for it.
+# are kept whole: with short ones (--snapshots, away; in most runs of a soak) a node that led alone and got a snapshot may be asked
+# for its applied log while its own log still has what it wrote alone; that is refused, and the run is red for it.
 ci() {
   local seed=${1:-101} workload faults nodes all=kill,pause,partition,slow,moves,bridge
   for workload in register bank ledger set session idle,register; do
