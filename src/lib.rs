@@ -94,6 +94,7 @@
 //! 3. Every request of a peer is held against the membership (`raft::peer::fence::check_member`): one that was removed, or has
 //!    another data directory than the member, is refused with the reason.
 //! 4. A node that was removed is told so when it asks (`raft::members::farewell::Farewell::run`), and stops.
+//! 5. One that is all that is left goes on as a cluster of its own with another id (`raft::recover::Remains::force_new_cluster`).
 //!
 //! # What holds always
 //!

@@ -30,8 +30,10 @@ use crate::raft;
 use crate::storage::identity::DataDir;
 
 mod huge_pages;
+mod remains;
 
 pub use huge_pages::ask_for_huge_pages;
+pub use remains::{Remains, remains};
 
 /// How often a running node looks whether its core has failed.
 const FAULT_CHECK: Duration = Duration::from_millis(500);

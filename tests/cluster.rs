@@ -18,6 +18,8 @@ mod limits;
 mod overload;
 #[path = "cluster/proxy.rs"]
 mod proxy;
+#[path = "cluster/recover.rs"]
+mod recover;
 #[path = "cluster/replace.rs"]
 mod replace;
 #[path = "cluster/snapshot.rs"]

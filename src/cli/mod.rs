@@ -32,6 +32,8 @@ mod list;
 
 mod verify;
 
+mod recover;
+
 mod log;
 
 mod bench;
@@ -142,6 +144,8 @@ enum Command {
     Node(node::Node),
     /// Check a stopped node's data directory.
     Verify(verify::Verify),
+    /// Make a new cluster of one stopped node, because the majority of its old one is gone for good.
+    Recover(recover::Recover),
     /// What was applied.
     #[command(subcommand)]
     Log(log::Log),
@@ -213,6 +217,7 @@ fn run(cli: Cli) -> Result<(), Failure> {
         Command::Serve(serve) => serve.run(),
         Command::Config(config) => config.run(&global),
         Command::Verify(verify) => verify.run(&global),
+        Command::Recover(recover) => asking(recover.run(&global)),
         Command::Log(log) => log.run(&global),
         Command::Bench(bench) => bench.run(&global),
         Command::Init(init) => asking(init.run(&global)),

@@ -102,7 +102,12 @@ impl Findings {
     fn text(&self) -> String {
         let identity = &self.identity;
         let cluster = identity.cluster_id.as_deref().unwrap_or("no cluster yet");
-        let mut text = format!("identity  node {} of {cluster}\n", identity.node_id);
+        let mut text = format!("identity  node {} of {cluster}", identity.node_id);
+        if let Some(recovered) = &identity.recovered {
+            let (from, at) = (&recovered.from, recovered.at.index);
+            let _ = write!(text, ", made of it alone at index {at}, {from} before");
+        }
+        text.push('\n');
         let _ = match &self.log {
             Err(_) => writeln!(text, "log       cannot be opened"),
             Ok(log) => writeln!(

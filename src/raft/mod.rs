@@ -38,6 +38,7 @@ mod vitals;
 mod watchdog;
 
 mod config;
+mod recover;
 mod repair;
 mod start;
 
@@ -50,6 +51,7 @@ pub use peer::{
     CALL_LEN_MAX, Call, Peer, PeerError, SNAPSHOT_PATH, SNAPSHOT_PROTOCOL, STREAM_PATH,
     STREAM_PROTOCOL,
 };
+pub use recover::Remains;
 pub use replica::Replica;
 pub use scrub::ScrubStats;
 pub use snapshots::{Counters as SnapshotCounters, Progress, SnapshotOptions};
@@ -188,6 +190,7 @@ pub async fn start(
         state,
         options: options.clone(),
         call: call.clone(),
+        is_alone: false,
     };
     let state = opening.open().await?;
     let parts = start::Parts {

@@ -45,6 +45,8 @@ pub(super) struct Opening {
     pub(super) options: Options,
     /// Reaches other nodes.
     pub(super) call: UnaryCall,
+    /// Nobody else is to be asked: there is nobody any more.
+    pub(super) is_alone: bool,
 }
 
 /// How a state that is applied up to some entry fits a log.
@@ -304,7 +306,7 @@ fn entry_id(log: &Log, index: u64) -> io::Result<Option<LogId>> {
 }
 
 /// The last entry with a membership.
-fn last_membership(log: &Log) -> io::Result<Option<LogEntry>> {
+pub(super) fn last_membership(log: &Log) -> io::Result<Option<LogEntry>> {
     let held = log.state();
     let mut next = held.purged.map_or(0, |purged| purged.index + 1);
     let end = held.last.map_or(0, |last| last.index + 1);

@@ -127,7 +127,8 @@ impl Drop for SnapshotDir {
 
 impl Snapshots {
     /// Those in `dir` of a node whose state is `applied`. The newest complete one becomes the current one, unless the state is
-    /// not that far: such a one was never installed. Everything else goes, but for what is staged.
+    /// not that far: such a one was never installed. Everything else goes, but for what is staged. So does what was made in
+    /// another cluster, before this node was made one of its own: no other would take it.
     ///
     /// # Errors
     /// If `dir` cannot be made, read or cleaned.
@@ -137,6 +138,12 @@ impl Snapshots {
         applied: Option<LogId>,
     ) -> io::Result<Snapshots> {
         fs::create_dir_all(&dir)?;
+        let cluster = identity.as_ref().map(|dir| dir.identity().cluster_id);
+        let is_ours = |of: &Manifest| {
+            cluster
+                .as_ref()
+                .is_none_or(|cluster| *cluster == of.cluster)
+        };
         let transfers = Transfers::default();
         let mut newest: Option<(Option<LogId>, PathBuf, Manifest)> = None;
         let mut next = 0;
@@ -150,6 +157,7 @@ impl Snapshots {
             next = next.max(number.map_or(0, |number| number + 1));
             let held = snapshot::read(&path)
                 .ok()
+                .filter(is_ours)
                 .map(|manifest| (manifest.applied.log_id, manifest));
             let unneeded = match held {
                 Some((last, manifest)) if number.is_some() && last <= applied => {

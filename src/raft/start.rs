@@ -30,7 +30,8 @@ use super::types::{Raft, SnapshotData, Types};
 use super::vitals::Vitals;
 use super::watchdog::{FaultAction, Faults};
 use super::{
-    Gate, Member, Options, Replica, VOTE_GATE_FACTOR, config, read, space, status, watchdog,
+    Gate, Member, Options, Replica, VOTE_GATE_FACTOR, config, read, recover, space, status,
+    watchdog,
 };
 use crate::mutants::{self, Mutant};
 use crate::storage::identity::DataDir;
@@ -87,6 +88,8 @@ where
     N::Network: NetSnapshot<Types, SnapshotData = SnapshotData>,
 {
     forget_what_the_state_is_past(&parts.log, &parts.state);
+    // One that was begun is finished here, before anything looks at the log.
+    recover::finish(&parts.dir.identity(), &parts.log, &parts.state).await?;
     let log_store = LogStore::new(parts.log.clone(), parts.state.clone());
     let snapshots = open_snapshots(&parts)?;
     let machine = machine(&parts, snapshots.clone());

@@ -4,6 +4,8 @@
 //! over it. A directory with anything in it but no identity is refused, never given a new one: a node that forgot who it
 //! was would vote twice.
 
+mod recovered;
+
 #[cfg(test)]
 mod tests;
 
@@ -12,11 +14,19 @@ use std::io::{self, IoSlice};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard};
 
+pub use recovered::Recovered;
+
+use super::LogId;
 use super::log;
 use super::log::disk::{Disk, RealDisk, read_all};
 
 /// Version of the layout of a data directory.
-pub const FORMAT: u32 = 1;
+///
+/// | version | what is new |
+/// |---|---|
+/// | 1 | |
+/// | 2 | the cluster was made of this node alone: which one it was before, and from which entry on |
+pub const FORMAT: u32 = 2;
 
 const LOCK: &str = "lock";
 const IDENTITY: &str = "identity";
@@ -39,6 +49,8 @@ pub struct Identity {
     pub node_id: u64,
     /// Random, made with the directory: tells a directory from its copy's original or a wiped one.
     pub node_uuid: String,
+    /// Set if this node was the first one of its cluster because the majority of another was lost.
+    pub recovered: Option<Recovered>,
 }
 
 /// An open, locked data directory. The lock is held until it is dropped.
@@ -174,6 +186,21 @@ impl DataDir {
         Ok(())
     }
 
+    /// Makes the cluster of this node another one, of which it is the only member from entry `at` on, durably: after a crash it
+    /// is the old or the new one. Gives the new id.
+    ///
+    /// # Errors
+    /// If it belongs to no cluster, or the write fails.
+    pub fn recover(&self, at: LogId) -> Result<String, OpenError> {
+        let mut identity = self.lock();
+        let changed = recovered::changed(&identity, at)
+            .map_err(|why| OpenError(format!("data directory {}: {why}", self.path.display())))?;
+        self.keep(&changed)
+            .map_err(|error| io_error(&self.path, &error))?;
+        *identity = changed;
+        Ok(identity.cluster_id.clone().unwrap_or_default())
+    }
+
     fn keep(&self, identity: &Identity) -> io::Result<()> {
         #[cfg(feature = "simulation")]
         if self.is_simulated {
@@ -291,6 +318,7 @@ fn create(path: &Path, disk: &RealDisk, node_id: u64) -> io::Result<()> {
         cluster_id: None,
         node_id,
         node_uuid: uuid::Uuid::new_v4().simple().to_string(),
+        recovered: None,
     };
     write(disk, &identity)
 }
@@ -316,8 +344,13 @@ fn encode(identity: &Identity) -> String {
     let Identity {
         node_id, node_uuid, ..
     } = identity;
+    // Older versions still read what they can know.
+    let (format, more) = match &identity.recovered {
+        None => (1, String::new()),
+        Some(recovered) => (FORMAT, recovered.encode()),
+    };
     let text = format!(
-        "{TITLE}\nformat {FORMAT}\ncluster_id {cluster_id}\nnode_id {node_id}\nnode_uuid {node_uuid}\n"
+        "{TITLE}\nformat {format}\ncluster_id {cluster_id}\nnode_id {node_id}\nnode_uuid {node_uuid}\n{more}"
     );
     let checksum = blake3::hash(text.as_bytes()).to_hex();
     format!("{text}checksum {checksum}\n")
@@ -338,9 +371,9 @@ fn decode(text: &str) -> Result<Identity, String> {
     let format: u32 = value("format")
         .and_then(|v| v.parse().ok())
         .ok_or_else(damaged)?;
-    if format != FORMAT {
+    if !(1..=FORMAT).contains(&format) {
         return Err(format!(
-            "its format is {format}, this version of Quorate knows {FORMAT}; run a newer version"
+            "its format is {format}, this version of Quorate knows up to {FORMAT}; run a newer version"
         ));
     }
     let fields = (|| {
@@ -349,10 +382,15 @@ fn decode(text: &str) -> Result<Identity, String> {
             .map(str::to_owned);
         let node_id = value("node_id")?.parse().ok()?;
         let node_uuid = value("node_uuid")?.to_owned();
+        let recovered = match format {
+            1 => None,
+            _ => Some(Recovered::decode(&mut value)?),
+        };
         Some(Identity {
             cluster_id,
             node_id,
             node_uuid,
+            recovered,
         })
     })();
     // Written again it must be the same to the last byte, checksum and all.

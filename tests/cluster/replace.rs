@@ -18,7 +18,7 @@ const ACKS: u64 = 200;
 const BALLAST: usize = 160;
 
 /// Runs `quorate node` against the nodes that run, as a user would.
-fn node(cluster: &Cluster, args: &[&str]) -> Output {
+pub(crate) fn node(cluster: &Cluster, args: &[&str]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_quorate"));
     for id in cluster.running() {
         command.arg("--endpoint");

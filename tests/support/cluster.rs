@@ -196,6 +196,11 @@ impl Cluster {
         format!("{id}=127.0.0.1:{peer},http://{client}")
     }
 
+    /// What node `id` wrote to its log.
+    pub(crate) fn log(&self, id: u64) -> String {
+        fs::read_to_string(self.log_path(id)).unwrap_or_default()
+    }
+
     /// Waits until node `id` has ended by itself.
     pub(crate) fn wait_end(&mut self, id: u64) -> ExitStatus {
         let mut process = self.node(id).process.take().expect("it runs");

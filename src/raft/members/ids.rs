@@ -3,7 +3,7 @@
 use crate::raft::types::RaftStoredMembership;
 
 /// The largest id that ever was a member, as far as `stored` tells.
-pub(super) fn upto(stored: &RaftStoredMembership) -> u64 {
+pub(in crate::raft) fn upto(stored: &RaftStoredMembership) -> u64 {
     let known = stored.nodes().map(|(id, member)| member.ids_upto.max(*id));
     known.max().unwrap_or(0)
 }

@@ -69,7 +69,7 @@ impl Opening {
     /// node's snapshots then, whole and verified.
     ///
     /// # Errors
-    /// If there is no other member.
+    /// If there is no other member, or none is to be asked.
     pub(super) async fn fetch(
         &self,
         members: RaftStoredMembership,
@@ -81,9 +81,9 @@ impl Opening {
             .filter(|(id, _)| **id != me)
             .map(|(id, member)| (*id, member.clone()))
             .collect();
-        if peers.is_empty() {
+        if peers.is_empty() || self.is_alone {
             bail!(
-                "the state is lost, no snapshot of it is whole, and this is the only node of its cluster: put back a copy of {} \
+                "the state is lost, no snapshot of it is whole, and this is the only node left of its cluster: put back a copy of {} \
                  that fits its log, or make a new cluster from a backup",
                 self.dir.state_dir().display()
             );

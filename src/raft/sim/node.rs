@@ -95,6 +95,7 @@ impl Node {
                 cluster_id: None,
                 node_id: id,
                 node_uuid: format!("{id:032x}"),
+                recovered: None,
             },
             running: None,
         }

@@ -104,6 +104,23 @@ fn a_snapshot_that_arrived_and_was_not_installed_is_not_taken_after_a_restart() 
 }
 
 #[test]
+fn a_snapshot_of_the_cluster_that_a_node_was_in_before_is_not_offered_to_others() {
+    const CLUSTER: &str = "0123456789abcdef0123456789abcdef";
+    let root = tempfile::tempdir().unwrap();
+    let node = Arc::new(DataDir::open(&root.path().join("node"), 1).unwrap());
+    node.set_cluster_id(CLUSTER, false).unwrap();
+    let state = State::open(&node.state_dir(), Options::default()).unwrap();
+    let at = apply(&state, 0);
+    let open = || Snapshots::open(node.snapshots_dir(), Some(node.clone()), at).unwrap();
+    open().make(&state).unwrap();
+    assert_eq!(open().last(), at);
+    node.recover(at.unwrap()).unwrap();
+    assert_eq!(open().last(), None);
+    open().make(&state).unwrap();
+    assert_eq!(open().last(), at);
+}
+
+#[test]
 fn a_snapshot_that_is_being_sent_is_deleted_only_then() {
     let root = tempfile::tempdir().unwrap();
     let state = State::open(&root.path().join("state"), Options::default()).unwrap();

@@ -155,6 +155,11 @@ impl Cluster {
         self.root.path().join(id.to_string())
     }
 
+    /// What node `id`, which is down, left of its log.
+    pub(super) fn disk(&self, id: u64) -> &SlowDisk {
+        &self.disks[&id]
+    }
+
     /// Starts node `id` on what it left behind.
     pub(super) async fn start(&mut self, id: u64) {
         let started = tokio::time::Instant::now();
@@ -171,6 +176,7 @@ impl Cluster {
             state: state_options(),
             options: self.options.clone(),
             call: self.net.unary(id),
+            is_alone: false,
         };
         let deadline = soon();
         let state = loop {

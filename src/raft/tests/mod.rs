@@ -8,6 +8,7 @@ mod forming;
 mod install;
 mod members;
 mod reads;
+mod recover;
 mod repair;
 mod safety;
 mod snapshots;

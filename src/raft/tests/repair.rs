@@ -251,6 +251,7 @@ fn opening(root: &Path, log: Log) -> Opening {
         state: state_options(),
         options: fast(),
         call: Arc::new(|_, _, _| Box::pin(async { Err("nobody is there".to_owned()) })),
+        is_alone: false,
     }
 }
 

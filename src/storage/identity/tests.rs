@@ -202,10 +202,46 @@ fn an_unfinished_creation_is_finished() {
 }
 
 #[test]
+fn a_recovered_directory_says_from_which_cluster_and_keeps_to_the_new_one() {
+    let temp = temp();
+    let dir = DataDir::open(temp.path(), 1).unwrap();
+    let at = LogId {
+        term: 3,
+        node: 1,
+        index: 70,
+    };
+    assert!(dir.recover(at).unwrap_err().0.contains("no cluster"));
+    dir.set_cluster_id(CLUSTER, false).unwrap();
+    let made = dir.recover(at).unwrap();
+    let identity = dir.identity();
+    assert_eq!(identity.cluster_id, Some(made));
+    let recovered = Recovered {
+        from: CLUSTER.to_owned(),
+        at,
+    };
+    assert_eq!(identity.recovered, Some(recovered));
+    assert!(dir.set_cluster_id(CLUSTER, false).is_err());
+    drop(dir);
+    let again = DataDir::open(temp.path(), 1).unwrap().identity();
+    assert_eq!(again, identity);
+    let text = fs::read_to_string(temp.path().join("identity")).unwrap();
+    assert!(
+        text.contains("format 2"),
+        "an older version must not run it: {text}"
+    );
+}
+
+#[test]
 fn every_flipped_bit_and_every_cut_of_the_identity_is_refused() {
     let temp = temp();
     let dir = DataDir::open(temp.path(), 1).unwrap();
     dir.set_cluster_id(CLUSTER, false).unwrap();
+    dir.recover(LogId {
+        term: 3,
+        node: 1,
+        index: 70,
+    })
+    .unwrap();
     drop(dir);
     let name = temp.path().join("identity");
     let intact = fs::read(&name).unwrap();
@@ -231,8 +267,8 @@ fn a_newer_format_is_refused_and_named() {
     drop(DataDir::open(temp.path(), 1).unwrap());
     let name = temp.path().join("identity");
     let text = fs::read_to_string(&name).unwrap();
-    fs::write(&name, text.replace("format 1", "format 2")).unwrap();
-    assert_refused(temp.path(), &["its format is 2", "newer version"]);
+    fs::write(&name, text.replace("format 1", "format 3")).unwrap();
+    assert_refused(temp.path(), &["its format is 3", "newer version"]);
 }
 
 #[test]
@@ -241,6 +277,7 @@ fn a_power_cut_while_the_identity_changes_leaves_the_old_or_the_new_one() {
         cluster_id: None,
         node_id: 1,
         node_uuid: "u".to_owned(),
+        recovered: None,
     };
     let new = Identity {
         cluster_id: Some(CLUSTER.to_owned()),
