@@ -17,13 +17,16 @@
 #                                          --hits and --transfers say otherwise; then the books are held against all of them
 #   scripts/faults.sh cuts [OPTION...]     the same with power cuts: 300 (root; skipped without)
 #   scripts/faults.sh full [OPTION...]     the same with disks filled to the last block: 50 (root; skipped without)
+#   scripts/faults.sh points [OPTION...]   the same with nodes that end at each of the crash points of src/mutants.rs, between two steps
+#                                          that make something durable, in a build that has them: 400 (with root, half of them
+#                                          lose their power there)
 #   scripts/faults.sh sim [--seeds N] [--seed S] [--scenario NAME] [--twice N] [--count]
 #                                          the cluster in a simulation, where a seed is a run: N seeds on all cores
 #   scripts/faults.sh flips [--flips N] [--nodes N] [--seed S]
 #                                          one harm at a time to the files of a node, 40,000 bits among them: is any silent?
 #   scripts/faults.sh lint                 lints what is built for the fault tests alone
 #   scripts/faults.sh mutants [NAME...]    builds the program with known bugs, one at a time, and demands that each is found
-#   scripts/faults.sh list                 workloads, faults and scenarios
+#   scripts/faults.sh list                 workloads, faults and scenarios, and where each of the known dangers (S1 to S18) is played
 #   scripts/faults.sh clean                ends nodes that a harness left behind, removes the data of finished runs
 #
 # A run leaves a directory: the history, applied logs, output of the nodes, report.md, timeline.html and plots; a red one
@@ -33,7 +36,7 @@
 #   QUORATE_FAULTS_DIR       where runs are left (default target/faults)
 #   QUORATE_FAULTS_SEED      where the seeds of a soak begin (default: random)
 #   QUORATE_FAULTS_TOGETHER  how many runs of a soak or of CI are made side by side (default 3)
-#   QUORATE_MUTANT           a known bug (src/mutants.rs) to play a simulation with, or to harm files
+#   QUORATE_MUTANT           a known bug (src/mutants.rs) to play a simulation or crash points with, or to harm files
 #   QUORATE_SIM_TRACE        a file to write every event of a simulation to, when one seed is played
 #   QUORATE_BIN              a built binary to use instead of building one
 #
@@ -129,15 +132,25 @@ kills() { "$HARNESS" kills --root "$RUNS" "$@"; }
 cuts() { "$HARNESS" cuts --root "$RUNS" "$@"; }
 full() { "$HARNESS" full --root "$RUNS" "$@"; }
 
-# The program with the known bugs of src/mutants.rs, beside the one that everybody uses. Built before the harness, which
-# builds that one again.
-mutants() {
-  local binary=$RUNS-mutants/quorate
+# The program with the known bugs and the crash points of src/mutants.rs, beside the one that everybody uses. Built before the
+# harness, which builds that one again.
+MUTANTS=$RUNS-mutants/quorate
+build_mutants() {
   (cd "$ROOT" && cargo build --release --locked --quiet --bin quorate --features mutants)
-  mkdir --parents "$RUNS" "$(dirname "$binary")"
-  cp --force "${CARGO_TARGET_DIR:-$ROOT/target}/release/quorate" "$binary"
+  mkdir --parents "$RUNS" "$(dirname "$MUTANTS")"
+  cp --force "${CARGO_TARGET_DIR:-$ROOT/target}/release/quorate" "$MUTANTS"
   build_harness
-  "$HARNESS" mutants --root "$RUNS" --binary "$binary" "$@"
+}
+
+mutants() {
+  build_mutants
+  "$HARNESS" mutants --root "$RUNS" --binary "$MUTANTS" "$@"
+}
+
+# With one of the known bugs beside, if one is named.
+points() {
+  build_mutants
+  QUORATE_MUTANT=${QUORATE_MUTANT:-none} "$HARNESS" points --root "$RUNS" --binary "$MUTANTS" "$@"
 }
 
 # What breaks most, and everything that is checked.
@@ -307,7 +320,7 @@ case $COMMAND in
     build_harness
     "$HARNESS" "$COMMAND" "$@"
     ;;
-  mutants | sim | flips | lint) "$COMMAND" "$@" ;;
+  mutants | points | sim | flips | lint) "$COMMAND" "$@" ;;
   clean | totals) "$COMMAND" ;;
   help | --help | -h) usage ;;
   *) die "no command $COMMAND; see scripts/faults.sh --help" ;;

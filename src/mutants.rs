@@ -9,6 +9,9 @@
 /// The environment variable that names the mutant.
 pub const VARIABLE: &str = "QUORATE_MUTANT";
 
+/// The environment variable that names a crash point and the pass at which the process ends there: `log:synced=17`.
+pub const CRASH_VARIABLE: &str = "QUORATE_CRASH";
+
 /// What stands for none of them.
 pub const NONE: &str = "none";
 
@@ -70,6 +73,162 @@ mutants! {
     LegLost "leg-lost" "A transfer debits one account and credits none."
     CasUnconditional "cas-unconditional" "A conditional write does not look at its condition."
     DamageBelieved "damage-believed" "Rows of the state are read without a look at their checksums."
+}
+
+/// Points between the steps that make something durable, at which a process can be told to end: by name, what was just done, or
+/// what is about to be.
+pub const CRASH_POINTS: &[(&str, &str)] = &[
+    (
+        "identity:written",
+        "a new identity is synced and not in its place",
+    ),
+    (
+        "identity:renamed",
+        "a new identity is in its place, its name not synced",
+    ),
+    ("log:begin", "a group of the log is about to be written"),
+    (
+        "log:written",
+        "a group of the log is written and not synced",
+    ),
+    (
+        "log:synced",
+        "a group of the log is synced and not witnessed",
+    ),
+    (
+        "log:witnessed",
+        "a group of the log is witnessed and nobody told",
+    ),
+    ("witness:begin", "the witness is about to be synced"),
+    ("roll:headed", "a new segment has its head and not its name"),
+    ("roll:renamed", "a new segment has its name, not synced"),
+    (
+        "roll:named",
+        "a new segment is there and the witness does not know",
+    ),
+    ("vote:asked", "a vote is about to be written down"),
+    ("vote:saved", "a vote is written down and not given"),
+    (
+        "purge:checked",
+        "the state does not need what is to be purged",
+    ),
+    (
+        "purge:released",
+        "segments are not needed and the witness is not synced",
+    ),
+    ("purge:removed", "a segment is removed, its name not synced"),
+    ("apply:decided", "an entry is decided and not written"),
+    (
+        "apply:written",
+        "an entry is written to the state and nobody told",
+    ),
+    ("flush", "the state is about to be flushed"),
+    ("seal:noted", "a seal has begun"),
+    ("seal:ids", "a seal has written the ids"),
+    ("seal:history", "a seal has written the history"),
+    ("seal:filters", "a seal has made the filters"),
+    ("seal:stamped", "a seal is complete and not published"),
+    (
+        "checkpoint:flushed",
+        "the state is flushed for a checkpoint",
+    ),
+    (
+        "checkpoint:linked",
+        "a checkpoint is there, without a manifest",
+    ),
+    (
+        "manifest:written",
+        "a manifest is synced and not in its place",
+    ),
+    (
+        "manifest:renamed",
+        "a manifest is in its place, its name not synced",
+    ),
+    (
+        "staging:file",
+        "a file of a snapshot is there and not verified",
+    ),
+    (
+        "staging:linked",
+        "a snapshot that came in is put together, without a manifest",
+    ),
+    (
+        "install:settled",
+        "the log is ready for a snapshot that came in",
+    ),
+    ("install:copied", "the files of the new state are there"),
+    ("install:opened", "the new state was opened"),
+    (
+        "current:written",
+        "the name of the new state is synced and not in its place",
+    ),
+    (
+        "current:renamed",
+        "the name of the new state is in its place, not synced",
+    ),
+    ("install:current", "the new state is the current one"),
+    (
+        "install:done",
+        "the new state is in use and its snapshot not known",
+    ),
+];
+
+/// A point, and passes left until the process ends there.
+#[cfg(feature = "mutants")]
+static CRASH: std::sync::OnceLock<(&str, std::sync::atomic::AtomicU64)> =
+    std::sync::OnceLock::new();
+
+/// Whether the process is to end here, at this pass of `point`.
+#[cfg(feature = "mutants")]
+pub fn strikes(point: &str) -> bool {
+    let chosen = CRASH.get().filter(|(chosen, _)| *chosen == point);
+    let before = std::sync::atomic::Ordering::Relaxed;
+    chosen.is_some_and(|(_, left)| left.fetch_sub(1, before) == 1)
+}
+
+/// Whether the process is to end here: never.
+#[cfg(not(feature = "mutants"))]
+pub const fn strikes(_: &str) -> bool {
+    false
+}
+
+/// Has the process end at a point, if `named` names one and its pass. Does nothing in a build without mutants, and asks nothing.
+///
+/// # Errors
+/// When a build with mutants is told of a point that is not known, or of no pass.
+#[cfg(feature = "mutants")]
+pub fn choose_crash(named: impl FnOnce() -> Option<String>) -> Result<(), String> {
+    let Some(named) = named() else {
+        return Ok(());
+    };
+    let (point, pass) = find_crash(&named)?;
+    CRASH
+        .set((point, pass.into()))
+        .map_err(|_| "the crash point was chosen before".to_owned())
+}
+
+/// Has the process end at a point: never.
+#[cfg(not(feature = "mutants"))]
+pub fn choose_crash(_: impl FnOnce() -> Option<String>) -> Result<(), String> {
+    Ok(())
+}
+
+/// The point and the pass of `log:synced=17`.
+#[cfg(any(test, feature = "mutants"))]
+fn find_crash(named: &str) -> Result<(&'static str, u64), String> {
+    let (name, pass) = named.split_once('=').unwrap_or((named, "1"));
+    let point = CRASH_POINTS.iter().find(|(known, _)| *known == name);
+    let pass = pass.parse().ok().filter(|pass| *pass > 0);
+    match (point, pass) {
+        (Some((known, _)), Some(pass)) => Ok((known, pass)),
+        _ => {
+            let known: Vec<&str> = CRASH_POINTS.iter().map(|(name, _)| *name).collect();
+            Err(format!(
+                "{CRASH_VARIABLE}={named} names no crash point and pass, as log:synced=17 does; the points are: {}",
+                known.join(", ")
+            ))
+        }
+    }
 }
 
 #[cfg(feature = "mutants")]
@@ -142,10 +301,28 @@ mod tests {
         }
     }
 
+    #[test]
+    fn a_crash_point_is_named_with_its_pass_or_refused() {
+        assert_eq!(find_crash("log:synced=17"), Ok(("log:synced", 17)));
+        assert_eq!(find_crash("flush"), Ok(("flush", 1)));
+        for wrong in [
+            "",
+            "log:synced=0",
+            "log:synced=",
+            "log:sync",
+            "log:synced=1=2",
+        ] {
+            let refused = find_crash(wrong).unwrap_err();
+            assert!(refused.contains("manifest:written"), "{refused}");
+        }
+    }
+
     #[cfg(not(feature = "mutants"))]
     #[test]
     fn a_usual_build_has_none_and_is_told_none() {
         assert_eq!(choose(Some("no-vote-gate")), Ok(None));
+        assert_eq!(choose_crash(|| Some("no:such=0".to_owned())), Ok(()));
+        assert!(!CRASH_POINTS.iter().any(|(name, _)| strikes(name)));
         assert!(Mutant::ALL.iter().all(|mutant| !on(*mutant)));
         assert_eq!(VERSION, env!("CARGO_PKG_VERSION"));
     }

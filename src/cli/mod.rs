@@ -188,6 +188,11 @@ pub fn main() -> ExitCode {
             return ExitCode::from(2);
         }
     }
+    let crash = || std::env::var(mutants::CRASH_VARIABLE).ok();
+    if let Err(refused) = mutants::choose_crash(crash) {
+        output::complain(&refused);
+        return ExitCode::from(2);
+    }
     let level = &cli.global.log;
     if let Err(error) = start_log(level) {
         output::complain(&format!("--log {level:?}: {error}"));

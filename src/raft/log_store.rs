@@ -19,6 +19,7 @@ use super::Replica;
 use super::convert;
 use super::types::{RaftEntry, RaftLogId, RaftVote, Types};
 use crate::mutants::{self, Mutant};
+use crate::storage::crash;
 use crate::storage::log::Log;
 use crate::storage::{LogEntry, LogId};
 
@@ -149,14 +150,15 @@ impl RaftLogStorage<Types> for LogStore {
         if mutants::on(Mutant::VoteNotSaved) {
             return Ok(());
         }
+        crash::at("vote:asked");
         let (done, saved) = oneshot::channel();
         self.log.save_vote(
             convert::vote(vote),
             Box::new(move |result| drop(done.send(result))),
         );
-        saved
-            .await
-            .unwrap_or_else(|_| Err(io::Error::other("the log is closed")))
+        let saved = saved.await;
+        crash::at("vote:saved");
+        saved.unwrap_or_else(|_| Err(io::Error::other("the log is closed")))
     }
 
     async fn save_committed(&mut self, committed: Option<RaftLogId>) -> io::Result<()> {
@@ -191,6 +193,7 @@ impl RaftLogStorage<Types> for LogStore {
         let upto = convert::log_id(&upto);
         let check = self.purge_check.clone();
         blocking(move || check(upto)).await?;
+        crash::at("purge:checked");
         self.log.purge(upto);
         Ok(())
     }

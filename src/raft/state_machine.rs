@@ -15,7 +15,7 @@ use super::snapshots::{Snapshots, meta_of};
 use super::types::{
     RaftEntry, RaftLogId, RaftSnapshot, RaftSnapshotMeta, RaftStoredMembership, SnapshotData, Types,
 };
-use crate::storage::{LogEntry, LogId, snapshot, watch};
+use crate::storage::{LogEntry, LogId, crash, snapshot, watch};
 
 /// Bytes of entries applied, and written to the state, at once.
 const CHUNK_BYTES_MAX: usize = 16 << 20;
@@ -171,6 +171,7 @@ impl RaftStateMachine<Types> for StateMachine {
         // What the log has instead of entries of the snapshot was cut off. A crash must not bring it back beside a state that is
         // past it: the node would not start again.
         self.flushed.settle().await?;
+        crash::at("install:settled");
         let (state, from) = (self.state.clone(), snapshot.clone());
         blocking(move || {
             if !from.verified {
@@ -180,6 +181,7 @@ impl RaftStateMachine<Types> for StateMachine {
             state.install(&dir).map_err(io::Error::other)
         })
         .await?;
+        crash::at("install:done");
         let last = held.last_log_id.as_ref().map(convert::log_id);
         if let Some(last) = last {
             self.flushed.raise(last);

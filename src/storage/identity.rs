@@ -17,6 +17,7 @@ use std::sync::{Mutex, MutexGuard};
 pub use recovered::Recovered;
 
 use super::LogId;
+use super::crash;
 use super::log;
 use super::log::disk::{Disk, RealDisk, read_all};
 
@@ -421,6 +422,8 @@ fn write<D: Disk>(disk: &D, identity: &Identity) -> io::Result<()> {
     let file = disk.create(IDENTITY_NEW)?;
     file.write(0, &[IoSlice::new(encode(identity).as_bytes())])?;
     file.sync()?;
+    crash::at("identity:written");
     disk.rename(IDENTITY_NEW, IDENTITY)?;
+    crash::at("identity:renamed");
     disk.sync_dir()
 }

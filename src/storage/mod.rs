@@ -6,6 +6,7 @@
 
 pub mod applied;
 pub(crate) mod clock;
+pub(crate) mod crash;
 pub mod histogram;
 pub mod identity;
 pub mod log;

@@ -25,6 +25,7 @@ use std::time::Duration;
 
 use super::LogId;
 use super::clock::now;
+use super::crash;
 use super::state::{CheckpointMeta, State};
 use crate::machine::Fault;
 
@@ -312,7 +313,9 @@ fn finish(dir: &Path, manifest: &Manifest) -> io::Result<()> {
     let mut file = File::create(&fresh)?;
     file.write_all(manifest.encode().as_bytes())?;
     file.sync_all()?;
+    crash::at("manifest:written");
     fs::rename(&fresh, dir.join(MANIFEST))?;
+    crash::at("manifest:renamed");
     sync_dir(dir)?;
     dir.parent().map_or(Ok(()), sync_dir)
 }

@@ -119,6 +119,8 @@ enum Command {
     Cuts(Box<volume::Options>),
     /// The same with disks that are filled to the last block, which take the same.
     Full(Box<volume::Options>),
+    /// The same with nodes that end at crash points, in a build that has them.
+    Points(Box<volume::Options>),
     /// Name the workloads, the faults and the scenarios.
     List,
     /// Judge a run directory again, and write its report anew.
@@ -190,6 +192,7 @@ fn run_command(command: Command) -> anyhow::Result<bool> {
         Command::Kills(options) => volume::play(Outage::Kill, &options, say),
         Command::Cuts(options) => volume::play(Outage::Cut, &options, say),
         Command::Full(options) => volume::play(Outage::Fill, &options, say),
+        Command::Points(options) => volume::play(Outage::Point, &options, say),
         Command::List => {
             for workload in harness::workloads::ALL {
                 say(&format!(

@@ -67,6 +67,59 @@ fn unused(sources: &[Source]) -> Vec<String> {
         .collect()
 }
 
+/// Crash points that are listed and passed nowhere, or passed and not listed.
+fn crash_points(listed: &[&str], sources: &[Source]) -> Vec<String> {
+    let sources = || {
+        let others = sources.iter().filter(|source| source.path != HOME);
+        others.filter(|source| source.path.starts_with("src/"))
+    };
+    let is_passed = |name: &&&str| {
+        let ways = ["crash::at", ".point"].map(|way| format!("{way}(\"{name}\")"));
+        sources().any(|source| ways.iter().any(|way| source.text.contains(way)))
+    };
+    let unpassed = listed.iter().filter(|name| !is_passed(name));
+    let unpassed = unpassed.map(|name| format!("{HOME}: {name} is passed nowhere"));
+    let unlisted = sources().flat_map(|source| {
+        let passed = source.text.split("crash::at(\"").skip(1);
+        let names = passed.filter_map(|rest| rest.split_once('"'));
+        let strange = names.filter(|(name, _)| !listed.contains(name));
+        strange.map(|(name, _)| format!("{}: {name} is not listed", source.path))
+    });
+    unpassed.chain(unlisted).collect()
+}
+
+#[test]
+fn every_crash_point_is_passed_and_every_one_passed_is_listed() {
+    let listed = quorate::mutants::CRASH_POINTS.iter();
+    let listed: Vec<&str> = listed.map(|(name, _)| *name).collect();
+    assert_clean(&crash_points(&listed, &project()));
+    let at = |name: &str| Source::new("src/node.rs", &format!("crash::at(\"{name}\");"));
+    assert_clean(&crash_points(&["a:b"], &[at("a:b")]));
+    assert_eq!(crash_points(&["a:b"], &[]).len(), 1);
+    assert_eq!(crash_points(&["a:b"], &[at("a:c")]).len(), 2);
+}
+
+#[cfg(not(feature = "mutants"))]
+#[test]
+fn nothing_of_the_crash_points_is_in_the_program() {
+    let program = fs::read(env!("CARGO_BIN_EXE_quorate")).expect("the program that was built");
+    let has = |text: &str| program.windows(text.len()).any(|at| at == text.as_bytes());
+    assert!(has("QUORATE_MUTANT"), "what is looked for is not found");
+    let traces = [
+        quorate::mutants::CRASH_VARIABLE,
+        "crash point",
+        "log:synced",
+        "purge:removed",
+    ];
+    assert_clean(
+        &traces
+            .into_iter()
+            .filter(|trace| has(trace))
+            .map(str::to_owned)
+            .collect::<Vec<_>>(),
+    );
+}
+
 #[test]
 fn no_mutant_is_built_unless_asked_for() {
     let text = fs::read_to_string(root().join("Cargo.toml")).expect("a manifest");

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use super::disk::{Disk, File};
 use super::record::BLOCK;
 use super::scan::{SPARE, segment_name};
+use crate::storage::crash;
 
 /// A spare is made in so many steps.
 const STEPS: u64 = 64;
@@ -168,6 +169,7 @@ impl<D: Disk> Chores<D> {
     pub fn run(self) -> io::Result<Outcome> {
         for number in self.remove {
             self.disk.remove(&segment_name(number))?;
+            crash::at("purge:removed");
             // One by one: a crash must not leave a hole.
             self.disk.sync_dir()?;
         }

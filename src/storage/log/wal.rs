@@ -18,6 +18,7 @@ use super::record::{
 use super::scan::{NEXT, Segment, segment_name};
 use super::shape::{Op, Shape};
 use super::witness::{Witness, WitnessFile};
+use crate::storage::crash;
 
 /// The log, open to write.
 pub struct Wal<D: Disk> {
@@ -94,6 +95,7 @@ impl<D: Disk> Wal<D> {
     /// # Errors
     /// Of the disk; every later call fails.
     pub fn sync_witness(&mut self) -> io::Result<()> {
+        crash::at("witness:begin");
         self.guarded(|wal| wal.witness.sync())
     }
 
@@ -208,14 +210,18 @@ impl<D: Disk> Wal<D> {
         let chain = encoder.chain;
         let parts = interleave(&head, ops, &bodies);
         let file = &self.active().file;
+        crash::at("log:begin");
         file.write(self.end.offset, &parts)?;
+        crash::at("log:written");
         file.sync()?;
+        crash::at("log:synced");
         self.chain = chain;
         self.end.offset += padded(bytes) as u64;
         for op in ops {
             self.shape.apply(op);
         }
         self.witness_now()?;
+        crash::at("log:witnessed");
         if ops.iter().any(|op| matches!(op, Op::Purge(_))) {
             self.release_segments()?;
         }
@@ -262,8 +268,11 @@ impl<D: Disk> Wal<D> {
         };
         file.write(0, &[IoSlice::new(&head.encode())])?;
         file.sync()?;
+        crash::at("roll:headed");
         self.disk.rename(name, &segment_name(number))?;
+        crash::at("roll:renamed");
         self.disk.sync_dir()?;
+        crash::at("roll:named");
         self.made.push((number, file.clone()));
         self.segments.push_back(Segment {
             number,
@@ -293,6 +302,7 @@ impl<D: Disk> Wal<D> {
             self.unneeded.push(gone.number);
         }
         if self.unneeded.len() > before {
+            crash::at("purge:released");
             // The witness on the disk must not name a segment that is gone.
             self.witness.sync()?;
         }

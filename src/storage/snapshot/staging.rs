@@ -12,6 +12,7 @@ use super::{
     FileEntry, Manifest, check_file, check_inside, check_listing, damaged, finish, names,
     state_dir, sync_dir,
 };
+use crate::storage::crash;
 
 /// A transfer being received. Every method blocks.
 #[derive(Debug)]
@@ -145,6 +146,7 @@ impl Staging {
             return Ok(false);
         }
         out.sync_all()?;
+        crash::at("staging:file");
         match check_file(&path, &entry) {
             Ok(()) => Ok(true),
             Err(error) => {
@@ -171,6 +173,7 @@ impl Staging {
         }
         check_listing(to, &self.manifest)?;
         check_inside(to, &self.manifest)?;
+        crash::at("staging:linked");
         finish(to, &self.manifest)
     }
 

@@ -17,7 +17,7 @@ use super::names::Names;
 use super::seal::Keeper;
 use super::stats::Counters;
 use crate::machine::{Fault, Position, Record};
-use crate::storage::LogId;
+use crate::storage::{LogId, crash};
 
 /// What is not for users to set; tests make it small.
 #[derive(Clone, Copy, Debug)]
@@ -198,8 +198,9 @@ impl Core {
         if live.broken { Err(broken()) } else { Ok(live) }
     }
 
-    /// A point at which a test may stop everything, and at which a seal notices that it is no longer wanted.
+    /// A point at which a test may stop everything, or the process ([`crash`]), and at which a seal notices that it is no longer wanted.
     pub(super) fn point(&self, name: &'static str) -> Result<(), Fault> {
+        crash::at(name);
         if let Some(crash) = self.hook.as_ref().and_then(|hook| hook(name)) {
             if crash == Crash::Keep && !self.halted.load(Ordering::SeqCst) {
                 self.db.flush()?;

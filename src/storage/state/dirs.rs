@@ -10,6 +10,7 @@ use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
 use super::alarm;
+use crate::storage::crash;
 use crate::storage::identity::OpenError;
 
 /// Version of this layout.
@@ -104,7 +105,9 @@ pub(super) fn set_current(root: &Path, database: &Path) -> io::Result<()> {
     sync_dir(root)?;
     let fresh = root.join("CURRENT.new");
     write_file(&fresh, text.as_bytes())?;
+    crash::at("current:written");
     fs::rename(&fresh, root.join(CURRENT))?;
+    crash::at("current:renamed");
     sync_dir(root)
 }
 

@@ -17,8 +17,8 @@ for path in sys.argv[1:]:
 const FILL: &str = r#"fallocate --length "$(df --output=avail --block-size=1 "$1" | tail -n 1)" "$1/filler" || true
 cat /dev/zero >"$1/filler.rest" || true"#;
 
-/// Size of a file system, of which only what is written takes space.
-const SIZE: &str = "512M";
+/// Size of a file system as a rule, of which only what is written takes space.
+pub(crate) const SIZE: &str = "512M";
 
 /// A file system for each node.
 pub(crate) struct Disks {
@@ -27,18 +27,18 @@ pub(crate) struct Disks {
 }
 
 impl Disks {
-    /// Makes them, mounted at `dir/nN`.
+    /// Makes them, of `size`, mounted at `dir/nN`.
     ///
     /// # Errors
     /// When the system does not let us.
-    pub(crate) fn make(dir: &Path, nodes: &[u64]) -> anyhow::Result<Disks> {
+    pub(crate) fn make(dir: &Path, nodes: &[u64], size: &str) -> anyhow::Result<Disks> {
         let disks = Disks {
             dir: dir.to_owned(),
             nodes: nodes.to_vec(),
         };
         for node in nodes {
             let image = disks.image(*node);
-            run(Command::new("truncate").args(["--size", SIZE]).arg(&image))?;
+            run(Command::new("truncate").args(["--size", size]).arg(&image))?;
             run(Command::new("mkfs.ext4")
                 .args(["-q", "-F", "-m", "0"])
                 .arg(&image))?;

@@ -35,6 +35,8 @@ pub(crate) mod finish;
 
 pub(crate) mod follow;
 
+pub(crate) mod glance;
+
 pub(crate) mod hand;
 
 pub(crate) mod http;
@@ -140,7 +142,7 @@ fn equip(
     say: impl Fn(&str),
 ) {
     if (options.by_hand || faults.iter().any(|fault| fault.needs_disks()))
-        && let Err(error) = nodes.make_disks()
+        && let Err(error) = nodes.make_disks(disks::SIZE)
     {
         say(&format!("NO DISKS {error:#}"));
     }

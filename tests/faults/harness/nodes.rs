@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::Write as _;
 use std::net::SocketAddr;
+use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
@@ -19,13 +20,12 @@ use serde_json::json;
 
 use super::clocks::Clocks;
 use super::disks::Disks;
-use super::http::{self, Connection, Request};
 use super::net::{Net, Proxied};
 use crate::ports::Ports;
 use crate::run::Exit;
 
-/// How long a look at a node may take.
-const GLANCE: Duration = Duration::from_millis(250);
+/// The signal of a process that ends itself.
+const ABORT: i32 = Signal::ABORT.as_raw();
 
 /// What keeps a log so short that a node that is away for seconds comes back by snapshot, and the transfer so slow that other
 /// faults meet it.
@@ -85,6 +85,8 @@ pub(crate) struct Nodes {
 struct Running {
     child: Child,
     is_paused: bool,
+    /// It ends by itself at a crash point.
+    is_armed: bool,
 }
 
 impl Nodes {
@@ -217,6 +219,18 @@ impl Nodes {
     /// # Errors
     /// When it runs already or cannot be started.
     pub(crate) fn start(&mut self, id: u64) -> anyhow::Result<()> {
+        self.start_with(id, None)
+    }
+
+    /// Starts a node that ends by itself at a crash point: `log:synced=17`. Takes a build that has them.
+    ///
+    /// # Errors
+    /// As [`Nodes::start`].
+    pub(crate) fn start_armed(&mut self, id: u64, crash: &str) -> anyhow::Result<()> {
+        self.start_with(id, Some(crash))
+    }
+
+    fn start_with(&mut self, id: u64, crash: Option<&str>) -> anyhow::Result<()> {
         anyhow::ensure!(!self.is_running(id), "node {id} runs already");
         fs::create_dir_all(self.data_dir(id))?;
         let log = File::options()
@@ -243,6 +257,9 @@ impl Nodes {
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
             .stderr(log);
+        if let Some(crash) = crash {
+            command.env(quorate::mutants::CRASH_VARIABLE, crash);
+        }
         if let Some(clocks) = &self.clocks {
             clocks.apply(id, &mut command);
         }
@@ -252,6 +269,7 @@ impl Nodes {
         let running = Running {
             child,
             is_paused: false,
+            is_armed: crash.is_some(),
         };
         self.running.insert(id, running);
         Ok(())
@@ -334,7 +352,7 @@ impl Nodes {
         Ok(())
     }
 
-    /// Notes nodes that ended by themselves; gives their ids.
+    /// Notes nodes that ended by themselves; gives the ids of those that were not armed to.
     ///
     /// # Errors
     /// When the system does not tell.
@@ -342,14 +360,17 @@ impl Nodes {
         let mut dead = Vec::new();
         for (id, node) in &mut self.running {
             if let Some(status) = node.child.try_wait()? {
-                dead.push((*id, status));
+                // What an armed node may end with is its abort.
+                let is_due = node.is_armed && status.signal() == Some(ABORT);
+                dead.push((*id, status, is_due));
             }
         }
-        for (id, status) in &dead {
+        for (id, status, is_due) in &dead {
             self.running.remove(id);
-            self.note_exit(*id, *status, false);
+            self.note_exit(*id, *status, *is_due);
         }
-        Ok(dead.into_iter().map(|(id, _)| id).collect())
+        let strange = dead.into_iter().filter(|(.., is_due)| !is_due);
+        Ok(strange.map(|(id, ..)| id).collect())
     }
 
     /// Starts every node again that has ended by itself, which was to be expected; gives who they were.
@@ -372,29 +393,6 @@ impl Nodes {
             status: status.to_string(),
             expected,
         });
-    }
-
-    /// Who leads, with its term: the one with the highest term of those that say so and are awake.
-    pub(crate) fn leader(&self) -> Option<(u64, u64)> {
-        let awake = self.awake().into_iter();
-        let leading = awake.filter_map(|id| Some((id, term_of_leader(self.addr(id))?)));
-        leading.max_by_key(|(_, term)| *term)
-    }
-
-    /// The last index in any log of those that are awake.
-    pub(crate) fn last_index(&self) -> Option<u64> {
-        let awake = self.awake().into_iter();
-        let last = awake.filter_map(|id| metric(self.addr(id), "quorate_raft_last_log_index"));
-        last.max()
-    }
-
-    /// Whether the logs of all but `away` begin after `index`.
-    pub(crate) fn all_purged(&self, away: u64, index: u64) -> bool {
-        let others = self.ids().into_iter().filter(|id| *id != away);
-        let purged = |id| metric(self.addr(id), "quorate_raft_purged_index");
-        let awake = self.awake();
-        let mut others = others.map(|id| awake.contains(&id).then(|| purged(id)).flatten());
-        others.all(|purged| purged >= Some(index))
     }
 
     /// The body that forms the cluster.
@@ -420,33 +418,6 @@ impl Drop for Nodes {
         // Nobody is left for the list to name.
         let _ = fs::remove_file(self.dir.join("pids"));
     }
-}
-
-/// The term in which the node at `addr` says it leads.
-pub(crate) fn term_of_leader(addr: SocketAddr) -> Option<u64> {
-    leading(addr, &mut Connection::default())
-}
-
-/// The same, over a connection that is kept.
-pub(crate) fn leading(addr: SocketAddr, connection: &mut Connection) -> Option<u64> {
-    let request = Request {
-        method: "GET",
-        path: "/livez".to_owned(),
-        ..Request::default()
-    };
-    let reply = connection.ask(addr, &request, GLANCE).ok()?;
-    let leads = reply.header("quorate-role") == Some("leader");
-    reply.number("quorate-term").filter(|_| leads)
-}
-
-/// What the node at `addr` measures as `name`, a whole number.
-pub(crate) fn metric(addr: SocketAddr, name: &str) -> Option<u64> {
-    let reply = http::ask(addr, "GET", "/metrics", "", GLANCE).ok()?;
-    let text = reply.text();
-    let mut values = text
-        .lines()
-        .filter_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
-    values.next()?.parse().ok()
 }
 
 fn local(port: u16) -> SocketAddr {

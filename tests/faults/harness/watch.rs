@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
+use super::glance::term_of_leader;
 use super::http;
-use super::nodes::term_of_leader;
 use super::world::World;
 use crate::history::Happening;
 

@@ -6,12 +6,12 @@ use super::Nodes;
 use crate::harness::disks::Disks;
 
 impl Nodes {
-    /// Gives every node a disk whose power can be cut; before any is started.
+    /// Gives every node a disk of that size, whose power can be cut; before any is started.
     ///
     /// # Errors
     /// When the system does not let us.
-    pub(crate) fn make_disks(&mut self) -> anyhow::Result<()> {
-        self.disks = Some(Disks::make(&self.dir.join("data"), &self.ids())?);
+    pub(crate) fn make_disks(&mut self, size: &str) -> anyhow::Result<()> {
+        self.disks = Some(Disks::make(&self.dir.join("data"), &self.ids(), size)?);
         Ok(())
     }
 
@@ -20,7 +20,7 @@ impl Nodes {
         self.disks.is_some()
     }
 
-    /// Cuts the power of nodes: first their disks, then their processes.
+    /// Cuts the power of nodes: first their disks, then the processes of those that run.
     ///
     /// # Errors
     /// When there are no such disks, or the system does not let us.
@@ -29,7 +29,9 @@ impl Nodes {
         disks.cut(ids)?;
         for id in ids {
             // A node that lost its disk may have ended by itself since.
-            let mut node = self.running.remove(id).context("it does not run")?;
+            let Some(mut node) = self.running.remove(id) else {
+                continue;
+            };
             node.child.kill()?;
             let status = node.child.wait()?;
             self.note_exit(*id, status, true);

@@ -11,8 +11,8 @@ use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use crate::harness::glance::leading;
 use crate::harness::http::{Connection, Request};
-use crate::harness::nodes::leading;
 use crate::harness::world::lock;
 use crate::history::Level;
 

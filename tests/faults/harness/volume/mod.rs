@@ -6,7 +6,7 @@
 //! account has on every node the debits and credits of every batch exactly once.
 //!
 //! What is done to the nodes is drawn from the seed ([`outages`]): one, a majority or all of them are killed, lose their power, or
-//! find their disk full.
+//! find their disk full; or they end at a crash point, between two steps that make something durable.
 
 mod audit;
 
@@ -17,6 +17,7 @@ mod outages;
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -26,6 +27,7 @@ use serde_json::{Value, json};
 
 use self::load::Load;
 use self::outages::Outages;
+use super::disks;
 use super::nodes::{Nodes, Pace};
 use crate::statistics::Snapshots;
 
@@ -38,6 +40,8 @@ pub(crate) enum Outage {
     Cut,
     /// Its disk is filled to the last block, and it must live on.
     Fill,
+    /// It ends at a crash point ([`quorate::mutants::CRASH_POINTS`]), and half of the times loses its power there too, where there are disks for that.
+    Point,
 }
 
 /// Outages under a load of transfers.
@@ -82,6 +86,7 @@ pub(crate) struct Options {
 const KILLS: (u64, u64) = (1000, 1_000_000);
 const CUTS: (u64, u64) = (300, 300_000);
 const FILLS: (u64, u64) = (50, 50_000);
+const POINTS: (u64, u64) = (400, 200_000);
 
 /// A log that is purged while the run goes on, and a state that is sealed, so that outages meet that too.
 const FLAGS: &[&str] = &[
@@ -97,10 +102,26 @@ const FLAGS: &[&str] = &[
     "32MiB",
 ];
 
+/// The same, so small that every crash point is passed within seconds.
+const SMALL: &[&str] = &[
+    "--log-segment-bytes",
+    "256KiB",
+    "--log-keep-bytes",
+    "256KiB",
+    "--snapshot-log-bytes",
+    "1MiB",
+    "--snapshot-every",
+    "1s",
+    "--seal-journal-bytes",
+    "1MiB",
+    "--state-cache-bytes",
+    "32MiB",
+];
+
 /// Something that is wrong, by its kind.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Finding {
-    /// `lost`, `doubled`, `books`, `crash`, `late`, `reads` or `failure`, which is one of the harness.
+    /// `lost`, `doubled`, `books`, `crash`, `late`, `reads`, `coverage`, or `failure`, which is one of the harness.
     pub(crate) kind: &'static str,
     /// In words.
     pub(crate) what: String,
@@ -121,6 +142,7 @@ impl Outage {
             Outage::Kill => "kills",
             Outage::Cut => "cuts",
             Outage::Fill => "full",
+            Outage::Point => "points",
         }
     }
 }
@@ -141,11 +163,13 @@ pub(crate) fn play(outage: Outage, options: &Options, say: impl Fn(&str)) -> any
         Outage::Kill => KILLS,
         Outage::Cut => CUTS,
         Outage::Fill => FILLS,
+        Outage::Point => POINTS,
     };
     let aim = Aim {
         hits: options.hits.unwrap_or(hits),
         transfers: options.transfers.unwrap_or(transfers),
     };
+    check_points(outage, options)?;
     let command = outage.command();
     let name = format!("{}-{command}-{seed}", clock.as_secs());
     let dir = options.dir.clone().unwrap_or(options.root.join(name));
@@ -168,14 +192,22 @@ pub(crate) fn play(outage: Outage, options: &Options, say: impl Fn(&str)) -> any
     let binary = options.binary.clone().unwrap_or(built);
     let pace = Pace::of_lease(Duration::from_millis(options.lease_ms));
     let mut nodes = Nodes::new(&dir, &binary, options.nodes, pace, &[])?;
-    nodes.set_snapshots(FLAGS);
+    let (flags, size) = match outage {
+        // A load that goes on while nodes are waited for leaves more than one that keeps pace.
+        Outage::Point => (SMALL, "3G"),
+        _ => (FLAGS, disks::SIZE),
+    };
+    nodes.set_snapshots(flags);
     if outage != Outage::Kill
-        && let Err(error) = nodes.make_disks()
+        && let Err(error) = nodes.make_disks(size)
     {
-        say(&format!(
-            "SKIPPED {command}: no disks of the nodes' own ({error:#}); that takes root and loop devices"
-        ));
-        return Ok(true);
+        let without =
+            format!("no disks of the nodes' own ({error:#}); that takes root and loop devices");
+        if outage != Outage::Point {
+            say(&format!("SKIPPED {command}: {without}"));
+            return Ok(true);
+        }
+        say(&format!("NO POWER is lost at crash points: {without}"));
     }
     let start = Instant::now();
     let (told, findings) = under_load(outage, options, seed, aim, &mut nodes, &binary, &say);
@@ -191,6 +223,28 @@ struct Aim {
     transfers: u64,
 }
 
+/// Refuses what cannot come to every crash point.
+fn check_points(outage: Outage, options: &Options) -> anyhow::Result<()> {
+    if outage != Outage::Point {
+        return Ok(());
+    }
+    anyhow::ensure!(
+        options.nodes > 2,
+        "crash points take a cluster that goes on without one node"
+    );
+    let binary = options
+        .binary
+        .as_ref()
+        .context("no binary with crash points is named")?;
+    let version = Command::new(binary).arg("--version").output()?;
+    anyhow::ensure!(
+        String::from_utf8_lossy(&version.stdout).contains("built with mutants"),
+        "{} has no crash points: scripts/faults.sh points builds one that has",
+        binary.display()
+    );
+    Ok(())
+}
+
 /// Forms the cluster, plays the outages under the load, and audits; what happened, and what is wrong.
 fn under_load(
     outage: Outage,
@@ -202,12 +256,16 @@ fn under_load(
     say: &impl Fn(&str),
 ) -> (Value, Vec<Finding>) {
     let failed = |error: anyhow::Error| Finding::new("failure", format!("{error:#}"));
-    if let Err(error) = super::form(nodes).and_then(|()| load::open(nodes)) {
+    let mut outages = Outages::new(outage, seed, aim);
+    let begun = outages
+        .begin(nodes)
+        .and_then(|()| super::form(nodes))
+        .and_then(|()| load::open(nodes));
+    if let Err(error) = begun {
         return (json!({}), vec![failed(error)]);
     }
     let load = Arc::new(Load::new(nodes, seed, options.batch, options.think_ms));
     let clients = load::start(&load, options.clients);
-    let mut outages = Outages::new(outage, seed, aim);
     let mut findings: Vec<Finding> = outages
         .play(nodes, &load, say)
         .map_err(failed)

@@ -1,5 +1,7 @@
 //! What is done to the nodes, drawn from the seed: whom, how long they are away, and how much later the next ones are hit.
 
+mod points;
+
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -37,6 +39,7 @@ pub(super) struct Outages {
     findings: Vec<Finding>,
     /// Nodes that ended because their disk was full.
     ended: u64,
+    points: points::Points,
 }
 
 impl Outages {
@@ -51,6 +54,7 @@ impl Outages {
             gaps: Vec::new(),
             findings: Vec::new(),
             ended: 0,
+            points: points::Points::default(),
         }
     }
 
@@ -61,15 +65,16 @@ impl Outages {
             Outage::Kill => "killed",
             Outage::Cut => "without power",
             Outage::Fill => "with a full disk",
+            Outage::Point => "ended at crash points",
         };
         let gaps = Quantiles::of(self.gaps.iter().copied());
         json!({
             "hits": self.hits, "one": one, "majority": some, "all": all, "on_leader": self.on_leader, "ended": self.ended,
-            "first_ack_after_return_ms": gaps,
+            "points": self.points.told(), "first_ack_after_return_ms": gaps,
             "told": format!(
-                "{} nodes {done} ({one} times one, {some} a majority, {all} all; {} times the leader too), back to acknowledging \
+                "{} nodes {done}{} ({one} times one, {some} a majority, {all} all; {} times the leader too), back to acknowledging \
                  after {:.0} ms (median; {:.0} at most)",
-                self.hits, self.on_leader, gaps.p50, gaps.max
+                self.hits, self.points.in_words(), self.on_leader, gaps.p50, gaps.max
             ),
         })
     }
@@ -85,9 +90,9 @@ impl Outages {
         say: &impl Fn(&str),
     ) -> anyhow::Result<()> {
         let mut said = Instant::now();
-        while self.hits < self.aim.hits {
+        while self.hits < self.aim.hits || !self.is_through() {
             // The load keeps pace with the outages, so that it meets all of them.
-            let due = self.aim.transfers * self.hits / self.aim.hits;
+            let due = self.aim.transfers * self.hits.min(self.aim.hits) / self.aim.hits.max(1);
             wait(load, due)?;
             thread::sleep(Duration::from_millis(self.random.below(250)));
             if !load.findings().is_empty() {
@@ -108,20 +113,34 @@ impl Outages {
         wait(load, self.aim.transfers)
     }
 
+    /// Whether all has had its turn that must have one.
+    fn is_through(&self) -> bool {
+        self.outage != Outage::Point || self.points.is_once_through()
+    }
+
     /// One outage, and everybody back.
     fn hit(&mut self, nodes: &mut Nodes, load: &Load) -> anyhow::Result<()> {
         let dead = nodes.look_for_dead()?;
         anyhow::ensure!(dead.is_empty(), "nodes {dead:?} ended by themselves");
-        let chosen = self.choose(nodes);
+        let point = (self.outage == Outage::Point).then(|| self.points.next(&mut self.random));
+        let chosen = self.choose(nodes, point);
         match self.outage {
             Outage::Kill => chosen.iter().try_for_each(|id| nodes.kill(*id))?,
             Outage::Cut => nodes.cut_power(&chosen)?,
             Outage::Fill => fill(nodes, &chosen, true)?,
+            Outage::Point => {}
         }
-        self.hits += chosen.len() as u64;
+        self.hits += match point {
+            Some(point) => self
+                .points
+                .strike(&mut self.random, nodes, &chosen, point)?,
+            None => chosen.len() as u64,
+        };
         let lease = nodes.pace().election_max;
         let away = match self.outage {
-            Outage::Kill | Outage::Cut => *self.random.pick(&[0, 0, 10, 60, 130, 250]),
+            Outage::Kill | Outage::Cut | Outage::Point => {
+                *self.random.pick(&[0, 0, 10, 60, 130, 250])
+            }
             // It takes the nodes a moment to see it, and that is not what is tried.
             Outage::Fill => *self.random.pick(&[100, 150, 250, 400]),
         };
@@ -134,6 +153,9 @@ impl Outages {
                 nodes.restore_power(*id)?;
             }
             nodes.start(*id)?;
+        }
+        if self.outage == Outage::Point && self.random.percent(80) {
+            points::wait_ready(nodes).with_context(|| format!("after {point:?}"))?;
         }
         // Now and then the next one meets a cluster that is not back yet.
         if self.random.percent(80) {
@@ -149,6 +171,9 @@ impl Outages {
     pub(super) fn findings(&self, load: &Load) -> Vec<Finding> {
         let mut findings = self.findings.clone();
         let [_, some, all] = self.sizes;
+        if self.outage == Outage::Point {
+            findings.extend(self.points.missing());
+        }
         if self.outage == Outage::Fill && some + all > 0 && load.no_room() == 0 {
             let what = "disks of a majority were full, and no write was refused for it";
             findings.push(Finding::new("failure", what));
@@ -206,7 +231,7 @@ impl Outages {
     }
 
     /// Whom: one node, a majority or all, every second time with the leader.
-    fn choose(&mut self, nodes: &Nodes) -> Vec<u64> {
+    fn choose(&mut self, nodes: &Nodes, point: Option<&str>) -> Vec<u64> {
         let mut order = nodes.ids();
         let majority = order.len() / 2 + 1;
         let (size, count) = match self.random.below(10) {
@@ -214,11 +239,18 @@ impl Outages {
             5..8 => (1, majority),
             _ => (2, order.len()),
         };
+        // An armed node needs others that go on, unless everybody passes its point.
+        let (size, count) = match point {
+            Some(point) if size == 2 || points::is_of_return(point) => (0, 1),
+            _ => (size, count),
+        };
         self.sizes[size] += 1;
         let turn = usize::try_from(self.random.below(order.len() as u64)).unwrap_or(0);
         order.rotate_left(turn);
         let leader = nodes.leader().map(|(leader, _)| leader);
-        if self.random.percent(50)
+        // Who loses the leadership has a vote to write down.
+        let is_vote = point.is_some_and(|point| point.starts_with("vote:"));
+        if (self.random.percent(50) || is_vote)
             && let Some(at) = order.iter().position(|id| Some(*id) == leader)
         {
             order.rotate_left(at);
