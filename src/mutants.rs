@@ -54,11 +54,13 @@ macro_rules! mutants {
 mutants! {
     AckBeforeSync "ack-before-sync" "A write is acknowledged before it is on the disk."
     VoteNotSaved "vote-not-saved" "A vote is given without being written down."
+    VoteNotSynced "vote-not-synced" "A vote is given before it is on the disk."
     VoteGrantedTwice "vote-granted-twice" "Every candidate gets this node's vote, whomever it promised it to."
     NoVoteGate "no-vote-gate" "A restarted node votes at once, though it has forgotten whose lease it promised to keep."
     LeaderRestored "leader-restored" "A leader that restarts leads on without an election."
     LeaseUnchecked "lease-unchecked" "A leader answers lease reads however old its lease is."
     LeaseWithoutMargin "lease-without-margin" "A leader answers lease reads for the whole of its lease, as if all clocks ran alike."
+    LeaseFromReceiveTime "lease-from-receive-time" "A leader counts its lease from when an answer came, not from when it asked."
     LeaseKeptInTransfer "lease-kept-in-transfer" "A leader answers lease reads while it hands its leadership over."
     ReadIndexUnconfirmed "read-index-unconfirmed" "A leader answers reads without asking whether it still leads."
     ReadUnapplied "read-unapplied" "A read is answered before what it must see is applied."
@@ -72,6 +74,7 @@ mutants! {
     LimitsIgnored "limits-ignored" "An account pays out more than its limits allow."
     LegLost "leg-lost" "A transfer debits one account and credits none."
     CasUnconditional "cas-unconditional" "A conditional write does not look at its condition."
+    StateNotAtomic "state-not-atomic" "The state says that it holds an entry before it does."
     DamageBelieved "damage-believed" "Rows of the state are read without a look at their checksums."
 }
 

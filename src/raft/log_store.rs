@@ -150,6 +150,10 @@ impl RaftLogStorage<Types> for LogStore {
         if mutants::on(Mutant::VoteNotSaved) {
             return Ok(());
         }
+        if mutants::on(Mutant::VoteNotSynced) {
+            self.log.save_vote(convert::vote(vote), Box::new(drop));
+            return Ok(());
+        }
         crash::at("vote:asked");
         let (done, saved) = oneshot::channel();
         self.log.save_vote(

@@ -17,10 +17,11 @@ use std::time::{Duration, Instant};
 
 use openraft::async_runtime::WatchReceiver;
 use openraft::errors::{LinearizableReadError, RaftError};
+use openraft::type_config::alias::SerdeInstantOf;
 use openraft::{Instant as _, LinearizerOption};
 use tokio::sync::{mpsc, oneshot};
 
-use super::types::Raft;
+use super::types::{Raft, Types};
 use super::{LEASE_READ_FRACTION, Options, Permit, ReadError, ReadLevel, batcher, config};
 use crate::mutants::{self, Mutant};
 use crate::storage::LogId;
@@ -177,12 +178,14 @@ impl Checker {
     }
 
     async fn serve_lease(self, mut queue: mpsc::Receiver<Request>, leader: mpsc::Sender<Request>) {
+        let mut heard = (None, now());
         while let Some(requests) = next(&mut queue).await {
+            let heard_lately = self.heard_lately(&mut heard);
             let option = LinearizerOption::new(Some(self.lease_age_max), false)
                 .with_wait_timeout(Duration::ZERO);
             match self.check(option).await {
                 Ok(index) => self.release_at(index, requests, ReadLevel::Lease),
-                Err(Refusal::Stale) if mutants::on(Mutant::LeaseUnchecked) => {
+                Err(Refusal::Stale) if heard_lately || mutants::on(Mutant::LeaseUnchecked) => {
                     release(requests, ReadLevel::Lease);
                 }
                 Err(Refusal::Stale) => {
@@ -205,6 +208,19 @@ impl Checker {
             let now = metrics.borrow_watched();
             let acked = now.last_quorum_acked.as_ref();
             now.state.is_leader() && acked.is_some_and(|sent| sent.elapsed() < self.lease_age_max)
+        }
+    }
+
+    /// Whether to answer because a quorum's answer came lately, however old the question was: never. `heard` is the last
+    /// question that was answered, and when that was seen.
+    fn heard_lately(&self, heard: &mut (Option<SerdeInstantOf<Types>>, Instant)) -> bool {
+        mutants::on(Mutant::LeaseFromReceiveTime) && {
+            let metrics = self.raft.metrics();
+            let seen = metrics.borrow_watched();
+            if seen.last_quorum_acked != heard.0 {
+                *heard = (seen.last_quorum_acked, now());
+            }
+            seen.state.is_leader() && now() - heard.1 < self.lease_age_max
         }
     }
 

@@ -207,6 +207,10 @@ fn run_command(command: Command) -> anyhow::Result<bool> {
             for (name, says) in scenarios::list() {
                 say(&format!("scenario {name:16} {says}"));
             }
+            for (number, says, places) in scenarios::named::NAMED {
+                let places: Vec<String> = places.iter().map(ToString::to_string).collect();
+                say(&format!("{number:8} {says}: {}", places.join("; ")));
+            }
             Ok(true)
         }
         Command::Check { dir, out, limit } => {

@@ -45,7 +45,7 @@ impl<D: Disk> Writer<D> {
     /// If the log failed, now or before. Everybody was told, and nothing is written any more.
     pub fn step(&mut self) -> io::Result<()> {
         self.begin();
-        if mutants::on(Mutant::AckBeforeSync) {
+        if mutants::on(Mutant::AckBeforeSync) || mutants::on(Mutant::VoteNotSynced) {
             // As on a slow disk: what is lost with the power is more than one write.
             thread::sleep(Duration::from_millis(20));
         }

@@ -21,6 +21,7 @@ use crate::machine::{
     Account, Answer, Fault, KvMeta, Ledger, NewTransfer, OldAnswer, Outcome, Position, Record,
     Reply, Store,
 };
+use crate::mutants::{self, Mutant};
 use crate::storage::{Kind, LogEntry};
 
 impl Core {
@@ -151,16 +152,20 @@ impl Core {
                 meta::put(&mut batch, &live.answers.row);
             }
             let applied = lock(&self.applied);
-            meta::put(
-                &mut batch,
-                &AppliedRow {
-                    log_id: applied.log_id,
-                    time_ns: applied.time_ns,
-                    digest: applied.digest,
-                    accounts: live.account_count(),
-                    ledgers: live.ledger_count(),
-                },
-            );
+            let row = AppliedRow {
+                log_id: applied.log_id,
+                time_ns: applied.time_ns,
+                digest: applied.digest,
+                accounts: live.account_count(),
+                ledgers: live.ledger_count(),
+            };
+            meta::put(&mut batch, &row);
+            if mutants::on(Mutant::StateNotAtomic) {
+                let mut early = self.db.batch();
+                meta::put(&mut early, &row);
+                self.db.write(early)?;
+                self.db.flush()?;
+            }
             if let (true, Some(membership)) = (membership_changed, &applied.membership) {
                 meta::put(&mut batch, &MembershipRow(membership.to_vec()));
             }

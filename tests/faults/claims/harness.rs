@@ -2,6 +2,8 @@
 //! export becomes, and what a partition cuts.
 
 use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
 
 use serde_json::json;
 
@@ -12,6 +14,8 @@ use crate::harness::follow::{Piece, holes};
 use crate::harness::hand::understood;
 use crate::harness::http::Reply;
 use crate::harness::mutants;
+use crate::harness::scenarios;
+use crate::harness::scenarios::named::{NAMED, Place};
 use crate::history::{Answer, Call, Level};
 
 use super::{Claim, claim};
@@ -27,6 +31,7 @@ pub(crate) const ALL: &[Claim] = &[
     claim!(each_partition_cuts_what_it_says),
     claim!(a_hole_between_the_pieces_of_a_log_is_found),
     claim!(some_run_is_to_find_each_mutant),
+    claim!(what_is_listed_as_played_somewhere_is_there),
     claim!(what_is_typed_is_done_or_said_not_to_be_understood),
 ];
 
@@ -236,6 +241,25 @@ fn each_partition_cuts_what_it_says() {
 
 fn some_run_is_to_find_each_mutant() {
     assert_eq!(mutants::forgotten(), Vec::<&str>::new());
+}
+
+fn what_is_listed_as_played_somewhere_is_there() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let read = |file: &str| fs::read_to_string(root.join(file)).unwrap_or_default();
+    for (number, _, places) in NAMED {
+        assert!(!places.is_empty(), "{number} is nowhere");
+        for place in *places {
+            let is_there = match place {
+                Place::Scenario(name) => scenarios::list().any(|(known, _)| known == *name),
+                Place::Command(name) => {
+                    read("scripts/faults.sh").contains(&format!("scripts/faults.sh {name} "))
+                }
+                Place::Test(file, name) => read(file).contains(&format!("fn {name}(")),
+                Place::Nowhere(_) => true,
+            };
+            assert!(is_there, "{number}: {place}");
+        }
+    }
 }
 
 fn what_is_typed_is_done_or_said_not_to_be_understood() {

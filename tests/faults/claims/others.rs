@@ -196,6 +196,11 @@ fn a_crash_is_seen_unless_it_was_planned() {
     assert_green("crash", &with("the word panic alone is no crash"));
     assert_red(
         "crash",
+        &with("table journal is damaged: no record; it is kept as n1/state.damaged-1"),
+        "it is kept as",
+    );
+    assert_red(
+        "crash",
         &with("thread 'x' panicked at src/a.rs:1:1"),
         "n1.log:2: thread 'x' panicked",
     );

@@ -10,6 +10,8 @@ mod clocks;
 
 mod leader;
 
+pub(crate) mod named;
+
 mod pause;
 
 mod probe;
@@ -45,6 +47,10 @@ trait Scenario: Sync {
     fn rates(&self) -> &'static [u64] {
         &[]
     }
+    /// The time between heartbeats, in percent of the lease; at most a quarter of it.
+    fn heartbeat(&self) -> u32 {
+        10
+    }
     /// Plays it once, from a whole cluster to a whole cluster.
     ///
     /// # Errors
@@ -60,6 +66,7 @@ const ALL: &[&dyn Scenario] = &[
     &transfer::DeafTransfer,
     &leader::RestartedLeader,
     &clocks::FastFollowers,
+    &clocks::LateAnswers,
 ];
 
 /// What came of a try.
@@ -182,7 +189,8 @@ fn side_of(
     }
     let built = PathBuf::from(env!("CARGO_BIN_EXE_quorate"));
     let binary = options.binary.clone().unwrap_or(built);
-    let pace = Pace::of_lease(Duration::from_millis(options.lease_ms));
+    let mut pace = Pace::of_lease(Duration::from_millis(options.lease_ms));
+    pace.heartbeat = pace.election_max * scenario.heartbeat() / 100;
     let mut nodes = Nodes::new(dir, &binary, 3, pace, &[])?;
     if !scenario.rates().is_empty() {
         nodes.make_clocks()?;
