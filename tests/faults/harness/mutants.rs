@@ -51,6 +51,7 @@ const CASES: &[Case] = &[
     ),
     case(Mutant::AckBeforeSync, By::Volume("kills", "60"), FOUND),
     case(Mutant::AckBeforeSync, By::Volume("cuts", "60"), FOUND),
+    case(Mutant::AckBeforeSync, By::Volume("points", "40"), FOUND),
     case(
         Mutant::TransferPostedAgain,
         By::Volume("kills", "20"),

@@ -121,8 +121,11 @@ impl Points {
         self.turn.retain(|(_, left)| *left > 0);
     }
 
-    /// Points that no node came to.
+    /// Points that no node came to. A run that was broken off is red for what broke it.
     pub(super) fn missing(&self) -> Vec<Finding> {
+        if !self.is_once_through() {
+            return Vec::new();
+        }
         let points = CRASH_POINTS
             .iter()
             .map(|(point, _)| (point, self.counts.get(point)));
