@@ -4,6 +4,7 @@ mod cluster;
 mod disk;
 mod net;
 
+mod dialling;
 mod forming;
 mod install;
 mod members;
