@@ -92,7 +92,8 @@
 //! 2. With nearly all of the log it gets a vote, or takes a voter's place in one change: old and new voters decide together until
 //!    the new ones do alone. `raft::members::reconcile` finishes what a leader began and did not live to finish.
 //! 3. Every request of a peer is held against the membership (`raft::peer::fence::check_member`): one that was removed, or has
-//!    another data directory than the member, is refused with the reason.
+//!    another data directory than the member, is refused with the reason. So is one that runs on a copy, or has lost what it
+//!    acknowledged, as far as `raft::heard::Heard` remembers.
 //! 4. A node that was removed is told so when it asks (`raft::members::farewell::Farewell::run`), and stops.
 //! 5. One that is all that is left goes on as a cluster of its own with another id (`raft::recover::Remains::force_new_cluster`).
 //!

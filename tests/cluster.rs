@@ -12,6 +12,8 @@ mod fsync;
 mod hostile;
 #[path = "cluster/idempotency.rs"]
 mod idempotency;
+#[path = "cluster/identity.rs"]
+mod identity;
 #[path = "cluster/limits.rs"]
 mod limits;
 #[path = "cluster/overload.rs"]

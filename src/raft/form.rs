@@ -115,7 +115,7 @@ impl Former {
     ) -> Result<Vec<Found>, InitError> {
         let asked = members.iter().map(|(id, member)| async move {
             let addr = member.peer_addr.clone();
-            let request = HelloRequest::of(&self.context.dir.identity(), *id);
+            let request = HelloRequest::of(&self.context.dir, *id);
             let hello: HelloResponse = ask(&self.call, &addr, Call::Hello, &request)
                 .await
                 .map_err(|why| unreachable(*id, &addr, &why))?;

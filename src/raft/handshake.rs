@@ -12,7 +12,8 @@ use super::Member;
 use super::context::PeerContext;
 use super::members::is_removed;
 use super::types::Types;
-use crate::storage::identity::Identity;
+use super::wire;
+use crate::storage::identity::{Boot, DataDir, Identity};
 
 /// Version of the handshake and of everything that follows it between peers.
 ///
@@ -21,7 +22,8 @@ use crate::storage::identity::Identity;
 /// | 1 | |
 /// | 2 | answers carry the clock of who answers |
 /// | 3 | who asks says which data directory it has, and is told what is known of it |
-pub(crate) const PROTOCOL: u32 = 3;
+/// | 4 | requests say which start of the sender speaks, and which data directory is meant |
+pub(crate) const PROTOCOL: u32 = 4;
 
 /// Asks who is there.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -36,17 +38,21 @@ pub(crate) struct HelloRequest {
     pub(crate) uuid: String,
     /// The cluster it belongs to.
     pub(crate) cluster_id: Option<String>,
+    /// Which start on its data directory it is.
+    pub(crate) boot: (u64, u64),
 }
 
 impl HelloRequest {
-    /// From the node that `me` is.
-    pub(crate) fn of(me: &Identity, to: u64) -> HelloRequest {
+    /// From the node on `dir`.
+    pub(crate) fn of(dir: &DataDir, to: u64) -> HelloRequest {
+        let (me, boot) = (dir.identity(), dir.boot());
         HelloRequest {
             protocol: PROTOCOL,
             from: me.node_id,
             to,
-            uuid: me.node_uuid.clone(),
-            cluster_id: me.cluster_id.clone(),
+            uuid: me.node_uuid,
+            cluster_id: me.cluster_id,
+            boot: (boot.number, boot.nonce),
         }
     }
 }
@@ -62,6 +68,8 @@ pub(crate) enum AboutYou {
     Removed,
     /// The member of that id has this data directory, and the asker another.
     OtherDirectory(String),
+    /// It has the member's data directory, or a copy of it, and must not go on: why.
+    Copy(String),
 }
 
 /// Says who is there.
@@ -151,10 +159,24 @@ fn about<SM: RaftStateMachine<Types>>(
         Some(member) if !member.uuid.is_empty() && member.uuid != request.uuid => {
             AboutYou::OtherDirectory(member.uuid.clone())
         }
-        Some(_) => AboutYou::Member,
+        Some(_) => match copied(context, request) {
+            Some(why) => AboutYou::Copy(why),
+            None => AboutYou::Member,
+        },
         None if is_removed(committed, request.from) => AboutYou::Removed,
         None => AboutYou::Unknown,
     }
+}
+
+/// Why the data directory of who asks is not what it was, or runs twice. If all is well, this start of it is known from now on.
+fn copied<SM: RaftStateMachine<Types>>(
+    context: &PeerContext<SM>,
+    request: &HelloRequest,
+) -> Option<String> {
+    let (number, nonce) = request.boot;
+    let uuid = wire::id_bytes(&request.uuid).ok()?;
+    let boot = Boot { number, nonce };
+    context.vitals.heard.start(request.from, uuid, boot).err()
 }
 
 /// Answers [`AdoptRequest`]. Blocking: the cluster id is on the disk when it returns.

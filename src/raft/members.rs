@@ -123,7 +123,7 @@ impl Members {
     async fn dial_back(&self, id: u64, addr: &str) -> Result<HelloResponse, MemberError> {
         let silent =
             |why: String| MemberError::PeerUnreachable(format!("node {id} at {addr}: {why}"));
-        let request = HelloRequest::of(&self.context.dir.identity(), id);
+        let request = HelloRequest::of(&self.context.dir, id);
         let hello: HelloResponse = ask(&self.call, addr, Call::Hello, &request)
             .await
             .map_err(silent)?;

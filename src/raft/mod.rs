@@ -22,6 +22,7 @@ pub mod types;
 mod context;
 mod form;
 mod handshake;
+mod heard;
 mod members;
 pub(crate) mod network;
 mod noise;
@@ -175,6 +176,7 @@ pub async fn start(
     let vitals = vitals::Vitals {
         clocks: clocks::Clocks::system(),
         space: space::Space::of_dir(options.space, dir.path()),
+        heard: heard::Heard::default(),
     };
     space::wait_for_start(&vitals.space).await;
     let net = network::Network::new(dir.clone(), &options, vitals.clone());

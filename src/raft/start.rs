@@ -283,6 +283,7 @@ fn assemble<S: Replica + Clone>(
         hand_over: hand_over.clone(),
         contact: contact.clone(),
         removed: removed.clone(),
+        faults: faults.clone(),
         options,
     };
     faults.supervise("farewell", farewell.run());

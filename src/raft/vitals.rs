@@ -1,15 +1,18 @@
-//! What a node says of itself with each answer to a peer, and what it hears of others so.
+//! What a node says of itself with each answer to a peer, and what it hears of others.
 
 use std::time::Instant;
 
 use super::clocks::Clocks;
+use super::heard::Heard;
 use super::space::{Room, Space};
 
-/// The clocks and disks of this node and of those that answer it; clones share them.
+/// The clocks and disks of this node and of those that answer it, and who they are; clones share them.
 #[derive(Clone)]
 pub(crate) struct Vitals {
     pub(crate) clocks: Clocks,
     pub(crate) space: Space,
+    /// Which starts of others spoke, and what they acknowledged.
+    pub(crate) heard: Heard,
 }
 
 /// What an answer says of who gives it.
@@ -28,6 +31,7 @@ impl Vitals {
         Vitals {
             clocks: Clocks::system(),
             space: Space::endless(),
+            heard: Heard::default(),
         }
     }
 

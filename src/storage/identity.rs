@@ -4,7 +4,9 @@
 //! over it. A directory with anything in it but no identity is refused, never given a new one: a node that forgot who it
 //! was would vote twice.
 
+mod boot;
 mod recovered;
+mod refused;
 
 #[cfg(test)]
 mod tests;
@@ -14,6 +16,7 @@ use std::io::{self, IoSlice};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard};
 
+pub use boot::Boot;
 pub use recovered::Recovered;
 
 use super::LogId;
@@ -59,6 +62,7 @@ pub struct Identity {
 pub struct DataDir {
     path: PathBuf,
     identity: Mutex<Identity>,
+    boot: Boot,
     _lock: Option<File>,
     /// Nothing of it is on a disk.
     #[cfg(feature = "simulation")]
@@ -105,9 +109,18 @@ impl DataDir {
             )));
         }
         check_log(path)?;
+        refused::check(path)?;
+        let boot = boot::next(&disk).map_err(|why| {
+            OpenError(format!(
+                "cannot use data directory {}: {why}. Put the right file back from a copy, or keep this directory aside and join \
+                 this node again under a new id (quorate node replace)",
+                path.display()
+            ))
+        })?;
         Ok(DataDir {
             path: path.to_owned(),
             identity: Mutex::new(identity),
+            boot,
             _lock: Some(lock),
             #[cfg(feature = "simulation")]
             is_simulated: false,
@@ -144,6 +157,7 @@ impl DataDir {
         Ok(DataDir {
             path: path.to_owned(),
             identity,
+            boot: Boot::default(),
             _lock: lock,
             #[cfg(feature = "simulation")]
             is_simulated: false,
@@ -153,6 +167,23 @@ impl DataDir {
     /// Who this is.
     pub fn identity(&self) -> Identity {
         self.lock().clone()
+    }
+
+    /// Which start on this directory this is.
+    pub fn boot(&self) -> Boot {
+        self.boot
+    }
+
+    /// Notes durably that its cluster refuses what is in it: it is never opened for a node again.
+    ///
+    /// # Errors
+    /// If the write fails.
+    pub fn refuse(&self, why: &str) -> Result<(), OpenError> {
+        #[cfg(feature = "simulation")]
+        if self.is_simulated {
+            return Ok(());
+        }
+        refused::note(&RealDisk::new(&self.path), why).map_err(|error| io_error(&self.path, &error))
     }
 
     /// Writes the cluster id durably. `replace` permits changing one that was set (only while the log is pristine).
@@ -212,10 +243,11 @@ impl DataDir {
 
     /// A directory of which only the path is real.
     #[cfg(feature = "simulation")]
-    pub(crate) fn simulated(path: PathBuf, identity: Identity) -> DataDir {
+    pub(crate) fn simulated(path: PathBuf, identity: Identity, boot: Boot) -> DataDir {
         DataDir {
             path,
             identity: Mutex::new(identity),
+            boot,
             _lock: None,
             is_simulated: true,
         }

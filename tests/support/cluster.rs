@@ -3,7 +3,7 @@
 
 use std::fs::{self, File};
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
@@ -155,7 +155,28 @@ impl Cluster {
 
     /// Starts node `id` on its data directory.
     pub(crate) fn start(&mut self, id: u64) {
-        let log = self.log_path(id);
+        let dir = self.data_dir(id);
+        self.launch(id, id, &dir);
+    }
+
+    /// Starts one more process that says to be node `id`, on the directory `dir` and in the place of node `place`.
+    pub(crate) fn start_as(&mut self, id: u64, place: u64, dir: &Path) {
+        if !self.ids().contains(&place) {
+            self.nodes.push(Node {
+                id: place,
+                process: None,
+            });
+        }
+        self.launch(place, id, dir);
+    }
+
+    /// What node `id` wrote to its log.
+    pub(crate) fn log(&self, id: u64) -> String {
+        fs::read_to_string(self.log_path(id)).unwrap_or_default()
+    }
+
+    fn launch(&mut self, place: u64, id: u64, dir: &Path) {
+        let log = self.log_path(place);
         let log = File::options()
             .create(true)
             .append(true)
@@ -163,14 +184,14 @@ impl Cluster {
             .expect("a log file");
         let errors = log.try_clone().expect("a second handle");
         let process = self
-            .command(id)
+            .command(place)
             .args(["serve", "--node-id", &id.to_string()])
             .arg("--data-dir")
-            .arg(self.data_dir(id))
-            .args(["--listen", &self.addr(id).to_string()])
+            .arg(dir)
+            .args(["--listen", &self.addr(place).to_string()])
             .args([
                 "--peer-listen",
-                &format!("127.0.0.1:{}", self.ports.peer(id)),
+                &format!("127.0.0.1:{}", self.ports.peer(place)),
             ])
             .args(if self.style == Style::Fast { FAST } else { &[] })
             .args(&self.flags)
@@ -179,8 +200,8 @@ impl Cluster {
             .stderr(errors)
             .spawn()
             .expect("the binary starts");
-        let node = self.node(id);
-        assert!(node.process.is_none(), "node {id} runs already");
+        let node = self.node(place);
+        assert!(node.process.is_none(), "node {place} runs already");
         node.process = Some(process);
     }
 
@@ -194,11 +215,6 @@ impl Cluster {
     pub(crate) fn member(&self, id: u64) -> String {
         let (peer, client) = (self.ports.peer(id), self.addr(id));
         format!("{id}=127.0.0.1:{peer},http://{client}")
-    }
-
-    /// What node `id` wrote to its log.
-    pub(crate) fn log(&self, id: u64) -> String {
-        fs::read_to_string(self.log_path(id)).unwrap_or_default()
     }
 
     /// Waits until node `id` has ended by itself.

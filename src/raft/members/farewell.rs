@@ -3,6 +3,9 @@
 //! The leader stops talking to a node that was removed, so that seldom learns of it from its own log. It asks: a node that does
 //! not lead and has not heard of a leader for a while says hello to the members it knows, and each says what it knows of the
 //! asker. Being told by one of them is enough, for what it tells is committed.
+//!
+//! It asks when it starts, too, before it may take part in an election: so they know which start of it speaks, and tell it if another
+//! one is known, which means that its data directory is a copy, or was put back from one.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,7 +21,8 @@ use crate::raft::hand_over::HandOver;
 use crate::raft::handshake::{AboutYou, HelloRequest, HelloResponse};
 use crate::raft::status::LastContact;
 use crate::raft::types::Raft;
-use crate::raft::{Call, Options, config};
+use crate::raft::watchdog::Faults;
+use crate::raft::{Call, Options, blocking, config};
 use crate::storage::clock::now;
 use crate::storage::watch;
 
@@ -51,6 +55,7 @@ pub(in crate::raft) struct Farewell {
     pub(in crate::raft) hand_over: HandOver,
     pub(in crate::raft) contact: LastContact,
     pub(in crate::raft) removed: Removed,
+    pub(in crate::raft) faults: Faults,
     pub(in crate::raft) options: Options,
 }
 
@@ -58,17 +63,19 @@ impl Farewell {
     /// Looks now and then until it is certain, for as long as the core lives.
     pub(in crate::raft) async fn run(self) {
         let lease = config::lease(&self.options);
+        let began = now();
         loop {
-            tokio::time::sleep(lease / 2).await;
-            if let Some(why) = self.look(lease).await {
+            let is_new = began.elapsed() < lease * 2;
+            if let Some(why) = self.look(lease, is_new).await {
                 self.removed.set(why);
                 return std::future::pending().await;
             }
+            tokio::time::sleep(lease / 2).await;
         }
     }
 
-    /// Why this node is no member, if it is certainly none.
-    async fn look(&self, lease: Duration) -> Option<String> {
+    /// Why this node is no member, if it is certainly none. One that has just started asks even if it hears of a leader.
+    async fn look(&self, lease: Duration, is_new: bool) -> Option<String> {
         let seen = self.raft.metrics().borrow_watched().clone();
         let committed = &seen.committed_membership_config;
         let leads = seen.state == ServerState::Leader;
@@ -80,7 +87,7 @@ impl Farewell {
             return Some(was_removed(seen.id));
         }
         let is_silent = self.contact.get().is_none_or(|age| age > lease * 2);
-        if leads || !is_silent {
+        if leads || !(is_silent || is_new) {
             return None;
         }
         let others = seen
@@ -97,7 +104,7 @@ impl Farewell {
     async fn ask(&self, id: u64, addr: &str) -> Option<String> {
         let me = self.context.dir.identity();
         me.cluster_id.as_ref()?;
-        let request = HelloRequest::of(&me, id);
+        let request = HelloRequest::of(&self.context.dir, id);
         let hello: HelloResponse = ask(&self.call, addr, Call::Hello, &request).await.ok()?;
         let is_same = hello.node_id == id && hello.cluster_id == me.cluster_id;
         match hello.about_you {
@@ -107,8 +114,25 @@ impl Farewell {
                  Keep it aside and join again under a new id (quorate node replace)",
                 me.node_id, me.node_uuid
             )),
+            AboutYou::Copy(why) if is_same => {
+                self.stop_for_ever(why).await;
+                None
+            }
             _ => None,
         }
+    }
+
+    /// Stops this node at once, and notes in its directory why, so that it does not start on it again: its next start would look like
+    /// the newest one.
+    async fn stop_for_ever(&self, why: String) {
+        let dir = self.context.dir.clone();
+        let told = why.clone();
+        match blocking::run(move || dir.refuse(&told)).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::error!("{error}"),
+            Err(error) => tracing::error!("{error}"),
+        }
+        self.faults.report(&why);
     }
 }
 

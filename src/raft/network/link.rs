@@ -19,6 +19,7 @@ use super::Shared;
 use super::connect::{Connect, Lane};
 use super::stream::{self, Session, StreamLink};
 use super::unary::{CallError, Unary};
+use super::window::check_held;
 use crate::raft::Member;
 use crate::raft::convert;
 use crate::raft::peer::{Call, SNAPSHOT_PATH, SNAPSHOT_PROTOCOL};
@@ -63,10 +64,10 @@ impl<C: Connect> Link<C> {
 
     /// Notes where the peer is reached now. What was connected to where it was before is given up.
     pub(super) fn look_up(&mut self) {
-        if let Some(addr) = self.shared.addr_of(self.target)
-            && addr != self.addr
+        if let Some(member) = self.shared.member(self.target)
+            && member.peer_addr != self.addr
         {
-            self.addr = addr;
+            self.addr = member.peer_addr;
             self.kept = None;
             self.unary = Unary::default();
         }
@@ -230,6 +231,11 @@ impl<C: Connect> RaftNetworkV2<Types> for Link<C> {
         let put = |header: &_, out: &mut Segments| append.encode(header, out);
         let answer = self.call(Call::Append, vote, put, &option).await?;
         check_answer(&answer, prev, last).map_err(nonsense)?;
+        let heard = &self.shared.vitals.heard;
+        if let Err(refused) = check_held(heard, self.target, vote, &answer) {
+            self.heed(Lane::Unary, Some(&refused));
+            return Err(unreachable(refused));
+        }
         match answer {
             Answer::Matched(matched) if matched == whole => Ok(AppendEntriesResponse::Success),
             Answer::Matched(matched) => Ok(AppendEntriesResponse::PartialSuccess(

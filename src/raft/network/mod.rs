@@ -137,10 +137,9 @@ impl<C: Connect> RaftNetworkFactory<Types> for Network<C> {
 }
 
 impl<C> Shared<C> {
-    /// The address of node `id` now, if the core knows it.
-    fn addr_of(&self, id: u64) -> Option<String> {
-        let member = self.book.get()?(id)?;
-        Some(member.peer_addr)
+    /// Member `id` as the core knows it now.
+    fn member(&self, id: u64) -> Option<Member> {
+        self.book.get()?(id)
     }
 
     /// The header of a request to `to` under `vote`. Read from the identity each time a connection is opened: the cluster id is
@@ -149,12 +148,17 @@ impl<C> Shared<C> {
         let me = self.dir.identity();
         let cluster = me.cluster_id.as_deref();
         let cluster = cluster.ok_or("this node belongs to no cluster yet")?;
+        if let Some(why) = self.vitals.heard.refuses(to) {
+            return Err(why);
+        }
         Ok(Header {
             call,
             cluster: wire::id_bytes(cluster)?,
             from: me.node_id,
             from_uuid: wire::id_bytes(&me.node_uuid)?,
+            boot: self.dir.boot(),
             to,
+            to_uuid: wire::known_id(&self.member(to).unwrap_or_default().uuid)?,
             vote,
             seq: 0,
         })

@@ -281,6 +281,7 @@ where
         for frame in append.into_frames().map_err(CallError::Refused)? {
             let in_flight = InFlight {
                 seq: out.header.seq,
+                vote,
                 prev: frame.prev,
                 last: frame.last(),
                 len: frame.frame_len(),

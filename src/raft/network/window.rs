@@ -12,11 +12,12 @@ use tokio::time::Instant;
 use super::link::check_answer;
 use super::unary::CallError;
 use crate::raft::convert;
+use crate::raft::heard::Heard;
 use crate::raft::types::Types;
 use crate::raft::vitals::Vitals;
 use crate::raft::wire::answer::Answer;
-use crate::storage::LogId;
 use crate::storage::clock::now;
+use crate::storage::{LogId, Vote};
 
 /// Most frames under way: as many as openraft's receiving side takes before it answers.
 const IN_FLIGHT_MAX: usize = 64;
@@ -45,6 +46,7 @@ struct WindowState {
 #[derive(Clone, Copy)]
 pub(super) struct InFlight {
     pub(super) seq: u64,
+    pub(super) vote: Vote,
     pub(super) prev: Option<LogId>,
     pub(super) last: Option<LogId>,
     pub(super) len: usize,
@@ -142,6 +144,7 @@ impl Window {
         let asked = asked.ok_or_else(|| lost(format!("answer {} was not due", answered.seq)))?;
         self.vitals.hear(self.peer, asked.sent, answered.signs);
         check_answer(&answer, asked.prev, asked.last).map_err(lost)?;
+        check_held(&self.vitals.heard, self.peer, asked.vote, &answer)?;
         match answer {
             Answer::Matched(matched) => Ok(Ok(matched.map(convert::raft_log_id))),
             Answer::Conflict(Some(at)) => {
@@ -155,13 +158,32 @@ impl Window {
     }
 }
 
+/// Holds the answer of `peer` to an append under `vote` against what it acknowledged before: the core cannot live with a follower
+/// that goes back.
+pub(super) fn check_held(
+    heard: &Heard,
+    peer: u64,
+    vote: Vote,
+    answer: &Answer,
+) -> Result<(), CallError> {
+    match answer {
+        Answer::Matched(matched) => heard.acknowledged(peer, vote, *matched),
+        Answer::Conflict(Some(at)) => {
+            if let Some(why) = heard.lost(peer, vote, *at) {
+                return Err(CallError::Refused(why));
+            }
+        }
+        _ => {}
+    }
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use futures_util::FutureExt;
 
     use super::*;
     use crate::raft::wire::Segments;
-    use crate::storage::Vote;
 
     fn window() -> Window {
         Window::new(2, Vitals::healthy())
@@ -179,6 +201,7 @@ mod tests {
     fn frame(seq: u64, len: usize) -> InFlight {
         InFlight {
             seq,
+            vote: Vote::default(),
             prev: seq.checked_sub(1).and_then(id),
             last: id(seq),
             len,
@@ -226,6 +249,19 @@ mod tests {
         }
         let nothing_asked = window().answered(answer(0, Answer::Matched(id(0))));
         assert!(nothing_asked.is_err());
+    }
+
+    #[test]
+    fn a_peer_that_lacks_what_it_acknowledged_is_not_believed() {
+        let window = window();
+        window.enter(frame(5, 1)).now_or_never().unwrap();
+        assert!(window.answered(answer(5, Answer::Matched(id(5)))).is_ok());
+        window.enter(frame(6, 1)).now_or_never().unwrap();
+        let gone = window.answered(answer(6, Answer::Conflict(id(5))));
+        assert!(
+            matches!(&gone, Err(CallError::Refused(why)) if why.contains("older copy")),
+            "{gone:?}"
+        );
     }
 
     #[tokio::test]

@@ -148,17 +148,23 @@ fn check_identity(me: &Identity, header: &Header) -> Result<(), Refusal> {
         let reason = format!("node {from} speaks to itself, or another node has its id");
         return Err(Refusal::new("self", reason));
     }
+    let own = wire::id_bytes(&me.node_uuid).map_err(|reason| Refusal::new("identity", reason))?;
+    let is_meant = header.to_uuid == [0; 16] || header.to_uuid == own;
     let Some(cluster) = &me.cluster_id else {
-        return Err(Refusal::new(
-            "no cluster",
-            "this node belongs to no cluster yet",
-        ));
+        return Err(match is_meant {
+            true => Refusal::new("no cluster", "this node belongs to no cluster yet"),
+            false => Refusal::new("wiped", not_meant(me, header, "is new: the node was wiped")),
+        });
     };
     let id = wire::id_bytes(cluster).map_err(|reason| Refusal::new("identity", reason))?;
     if id != header.cluster {
         let reason =
             format!("node {from} belongs to another cluster, this node to cluster {cluster}");
         return Err(Refusal::new("cluster", reason));
+    }
+    if !is_meant {
+        let reason = not_meant(me, header, "is another's");
+        return Err(Refusal::new("directory", reason));
     }
     if header.vote.node != from {
         let reason = format!(
@@ -168,6 +174,17 @@ fn check_identity(me: &Identity, header: &Header) -> Result<(), Refusal> {
         return Err(Refusal::new("vote", reason));
     }
     Ok(())
+}
+
+/// What is said when another data directory is meant than the one of `me`, which `is` something.
+fn not_meant(me: &Identity, header: &Header, is: &str) -> String {
+    format!(
+        "node {} has data directory {} in this cluster, and this one, {}, {is}. A node that lost its disk joins again under a new \
+         id (quorate node replace)",
+        me.node_id,
+        wire::id_text(header.to_uuid),
+        me.node_uuid
+    )
 }
 
 /// Refuses a sender whose removal is committed, or whose data directory is not the one of the member.
@@ -235,6 +252,7 @@ mod tests {
     use crate::raft::peer::Call;
     use crate::raft::types::{RaftMembership, RaftStoredMembership};
     use crate::storage::Vote;
+    use crate::storage::identity::Boot;
 
     const OWN: &str = "11111111111111111111111111111111";
 
@@ -272,6 +290,8 @@ mod tests {
             cluster: [0; 16],
             from: node,
             from_uuid: wire::id_bytes(uuid).unwrap(),
+            boot: Boot::default(),
+            to_uuid: [0; 16],
             to: 1,
             vote: Vote::default(),
             seq: 0,

@@ -64,7 +64,10 @@ impl<SM: RaftStateMachine<Types>> Server<SM> {
     /// Holds a request against this node's identity and the committed membership.
     pub(super) fn admit(&self, header: &Header) -> Result<(), Refusal> {
         self.fence.check(&self.context.dir.identity(), header)?;
-        check_member(&self.metrics()?, header)
+        check_member(&self.metrics()?, header)?;
+        let heard = &self.context.vitals.heard;
+        let newest = heard.start(header.from, header.from_uuid, header.boot);
+        newest.map_err(|reason| Refusal::new("start", reason))
     }
 
     pub(super) fn raft(&self) -> Result<&openraft::Raft<Types, SM>, Refusal> {

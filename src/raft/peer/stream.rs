@@ -230,7 +230,8 @@ impl<SM: RaftStateMachine<Types>> Inbound<SM> {
             let reason = format!("{:?} on an append stream", header.call);
             return Err(Refusal::new("malformed", reason));
         }
-        if (header.from, header.from_uuid) != (self.expected.from, self.expected.from_uuid) {
+        let sender = |header: &Header| (header.from, header.from_uuid, header.boot);
+        if sender(&header) != sender(&self.expected) {
             return Err(Refusal::new("sender", "the sender of a stream changed"));
         }
         if header.seq != self.expected.seq {
@@ -242,6 +243,10 @@ impl<SM: RaftStateMachine<Types>> Inbound<SM> {
         }
         // The cluster id can still change while the log is empty, so each frame is held against the identity of now.
         self.fence.check(&self.context.dir.identity(), &header)?;
+        // And a newer start of the sender may have spoken meanwhile.
+        let heard = &self.context.vitals.heard;
+        let newest = heard.check(header.from, header.from_uuid, header.boot);
+        newest.map_err(|reason| Refusal::new("start", reason))?;
         let append = Append::decode(&header, cursor).map_err(nonsense)?;
         check_room(&self.context.vitals.space, &append)?;
         translate::raft_append(header.vote, append)

@@ -38,6 +38,8 @@ impl ByHand {
                 cluster: id_bytes(CLUSTER).unwrap(),
                 from: me.node_id,
                 from_uuid: id_bytes(&me.node_uuid).unwrap(),
+                boot: sender.dir.boot(),
+                to_uuid: [0; 16],
                 to: 2,
                 vote: Vote {
                     term: 1,
@@ -213,7 +215,7 @@ async fn bytes_that_are_no_frame_end_the_stream() {
     assert!(stream.answer().await.is_some());
     stream
         .frames
-        .send(Bytes::from_static(b"\x03\0\0\0\x01"))
+        .send(Bytes::from_static(b"\x04\0\0\0\x01"))
         .await
         .unwrap();
     assert!(

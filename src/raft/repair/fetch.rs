@@ -61,7 +61,7 @@ pub(in crate::raft) enum Given {
 struct Source<'a> {
     opening: &'a Opening,
     id: u64,
-    addr: &'a str,
+    member: &'a Member,
 }
 
 impl Opening {
@@ -97,7 +97,7 @@ impl Opening {
                 let source = Source {
                     opening: self,
                     id: *id,
-                    addr: &member.peer_addr,
+                    member,
                 };
                 let why = match source.get(reach).await {
                     Ok(got) => return Ok(got),
@@ -214,7 +214,9 @@ impl Source<'_> {
             cluster: wire::id_bytes(&cluster).map_err(anyhow::Error::msg)?,
             from: me.node_id,
             from_uuid: wire::id_bytes(&me.node_uuid).map_err(anyhow::Error::msg)?,
+            boot: self.opening.dir.boot(),
             to: self.id,
+            to_uuid: wire::known_id(&self.member.uuid).map_err(anyhow::Error::msg)?,
             // It is nobody's to vote with; a header names its sender.
             vote: Vote {
                 term: 0,
@@ -227,9 +229,13 @@ impl Source<'_> {
         header.encode(&mut message);
         message.put(&rare::encode(&asked));
         let call = &self.opening.call;
-        let answer: Bytes = call(self.addr.to_owned(), Call::Fetch, message.into_bytes())
-            .await
-            .map_err(anyhow::Error::msg)?;
+        let answer: Bytes = call(
+            self.member.peer_addr.clone(),
+            Call::Fetch,
+            message.into_bytes(),
+        )
+        .await
+        .map_err(anyhow::Error::msg)?;
         match Answer::decode(answer)?.answer {
             Answer::Rare(given) => Ok(rare::decode(&given)?),
             Answer::Refused(why) => bail!("refused: {why}"),

@@ -13,12 +13,13 @@ use super::net::{Dialer, Door, Net, addr_of};
 use super::state::MemoryState;
 use super::{Dice, Listener, Serve};
 use crate::raft::clocks::Clocks;
+use crate::raft::heard::Heard;
 use crate::raft::network::{Network, unary_call_over};
 use crate::raft::space::Space;
 use crate::raft::start::{self, Guards, Parts};
 use crate::raft::vitals::Vitals;
 use crate::raft::{Client, Member, Options, Peer};
-use crate::storage::identity::{DataDir, Identity};
+use crate::storage::identity::{Boot, DataDir, Identity};
 use crate::storage::log::model::ModelDisk;
 use crate::storage::log::{self, Log};
 
@@ -47,6 +48,8 @@ pub(super) struct Node {
     disk: ModelDisk,
     state: MemoryState,
     identity: Identity,
+    /// How often it was started.
+    starts: u64,
     pub(super) running: Option<Running>,
 }
 
@@ -97,6 +100,7 @@ impl Node {
                 node_uuid: format!("{id:032x}"),
                 recovered: None,
             },
+            starts: 0,
             running: None,
         }
     }
@@ -112,6 +116,7 @@ impl Node {
             .build()
             .map_err(|error| error.to_string())?;
         around.net.set_door(self.id, Door::Open);
+        self.starts += 1;
         let (parts, drive, faults) = {
             let _entered = runtime.enter();
             self.parts(around)?
@@ -132,7 +137,8 @@ impl Node {
         let started = runtime.block_on(async move {
             tokio::spawn(driving.run());
             let began = Instant::now();
-            let (client, context) = start::start(parts, |_| network).await?;
+            let (client, context) =
+                start::start(parts, |context| network.knowing(&context)).await?;
             tokio::spawn(serve(Peer::new(context), listener));
             anyhow::Ok((began, client))
         });
@@ -171,13 +177,21 @@ impl Node {
             true_ns.saturating_add_signed(ahead_ns)
         };
         let parts = Parts {
-            dir: Arc::new(DataDir::simulated(self.dir.clone(), self.identity.clone())),
+            dir: Arc::new(DataDir::simulated(
+                self.dir.clone(),
+                self.identity.clone(),
+                Boot {
+                    number: self.starts,
+                    nonce: self.starts,
+                },
+            )),
             log,
             state: self.state.clone(),
             options: around.options.clone(),
             vitals: Vitals {
                 clocks: Clocks::around(Arc::new(wall)),
                 space: Space::endless(),
+                heard: Heard::default(),
             },
             me: member(self.id),
             call: Arc::new(move |addr, call, body| {

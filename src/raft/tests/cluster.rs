@@ -14,6 +14,7 @@ use super::net::{self, TestNet};
 use crate::machine::{Command, Expect};
 use crate::raft::clocks::Clocks;
 use crate::raft::context::PeerContext;
+use crate::raft::heard::Heard;
 use crate::raft::repair::Opening;
 use crate::raft::space::Space;
 use crate::raft::start::{self, Guards, Parts};
@@ -197,6 +198,7 @@ impl Cluster {
             vitals: Vitals {
                 clocks: self.clocks(id),
                 space: self.space(id),
+                heard: Heard::default(),
             },
             me: net::member(id),
             call: self.net.unary(id),

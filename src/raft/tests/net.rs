@@ -231,6 +231,8 @@ impl Connection {
             cluster: id_bytes(&me.cluster_id.unwrap()).unwrap(),
             from: self.from,
             from_uuid: id_bytes(&me.node_uuid).unwrap(),
+            boot: here.dir.boot(),
+            to_uuid: [0; 16],
             to: self.to,
             vote,
             seq: 0,

@@ -1,6 +1,6 @@
 //! The bytes peers exchange once they belong to a cluster, in a layout of our own that is not openraft's.
 //!
-//! Every request, whether it is the body of a unary call or one frame of an append stream, starts with a [`Header`] of 80
+//! Every request, whether it is the body of a unary call or one frame of an append stream, starts with a [`Header`] of 112
 //! bytes that says who speaks to whom, in which cluster, under which vote. What follows is [`append`] for the hot path
 //! (fixed layout; the bodies of entries are written and read in place, never copied or decoded) and [`rare`] for the rest
 //! (`postcard`). Every answer starts with [`answer`]'s 24 bytes.
@@ -21,13 +21,14 @@ pub(crate) use buffer::{Cursor, Segments};
 use super::handshake::PROTOCOL;
 use super::peer::Call;
 use crate::storage::Vote;
+use crate::storage::identity::Boot;
 
 /// Largest frame or unary body, in bytes (8 MiB): an entry of 4 MiB fits, with room.
 pub(crate) const FRAME_LEN_MAX: usize = 8 << 20;
 /// Largest body of an answer, in bytes: all answers are small.
 pub(crate) const ANSWER_LEN_MAX: usize = 64 << 10;
 /// Bytes of a [`Header`].
-pub(crate) const HEADER_LEN: usize = 80;
+pub(crate) const HEADER_LEN: usize = 112;
 
 /// Why bytes are not a message of this protocol.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -60,8 +61,12 @@ pub(crate) struct Header {
     pub(crate) from: u64,
     /// The sender's data directory.
     pub(crate) from_uuid: [u8; 16],
+    /// Which start of the sender on it.
+    pub(crate) boot: Boot,
     /// The node id it means to reach.
     pub(crate) to: u64,
+    /// The data directory it means to reach; zeros if it does not know.
+    pub(crate) to_uuid: [u8; 16],
     /// The sender's vote: a leader's own for appends and transfers, a candidate's for votes.
     pub(crate) vote: Vote,
     /// Counts the requests of one connection; the answer repeats it.
@@ -78,7 +83,10 @@ impl Header {
         out.put(&self.cluster);
         out.put_u64(self.from);
         out.put(&self.from_uuid);
+        out.put_u64(self.boot.number);
+        out.put_u64(self.boot.nonce);
         out.put_u64(self.to);
+        out.put(&self.to_uuid);
         out.put_u64(self.vote.term);
         out.put_u64(self.vote.node);
         out.put_u64(self.seq);
@@ -98,7 +106,12 @@ impl Header {
             cluster: cursor.array()?,
             from: cursor.u64()?,
             from_uuid: cursor.array()?,
+            boot: Boot {
+                number: cursor.u64()?,
+                nonce: cursor.u64()?,
+            },
             to: cursor.u64()?,
+            to_uuid: cursor.array()?,
             vote: Vote {
                 term: cursor.u64()?,
                 node: cursor.u64()?,
@@ -144,6 +157,17 @@ pub(crate) fn id_bytes(text: &str) -> Result<[u8; 16], String> {
     uuid::Uuid::parse_str(text)
         .map(uuid::Uuid::into_bytes)
         .map_err(|_| format!("\"{text}\" is not an id of 32 hex digits"))
+}
+
+/// The bytes of an id that may not be known: zeros for no text.
+///
+/// # Errors
+/// As [`id_bytes`].
+pub(crate) fn known_id(text: &str) -> Result<[u8; 16], String> {
+    match text.is_empty() {
+        true => Ok([0; 16]),
+        false => id_bytes(text),
+    }
 }
 
 /// The text of an id: 32 hex digits.

@@ -99,6 +99,7 @@ impl Sent {
 mod tests {
     use super::*;
     use crate::raft::Call;
+    use crate::storage::identity::Boot;
 
     fn header() -> Header {
         Header {
@@ -106,6 +107,11 @@ mod tests {
             cluster: [7; 16],
             from: 1,
             from_uuid: [8; 16],
+            boot: Boot {
+                number: 3,
+                nonce: 4,
+            },
+            to_uuid: [6; 16],
             to: 2,
             vote: Vote::default(),
             seq: 3,

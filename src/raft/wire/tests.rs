@@ -23,6 +23,11 @@ fn header(call: Call) -> Header {
         cluster: [7; 16],
         from: 1,
         from_uuid: [9; 16],
+        boot: Boot {
+            number: 3,
+            nonce: 4,
+        },
+        to_uuid: [6; 16],
         to: 2,
         vote: Vote {
             term: 5,

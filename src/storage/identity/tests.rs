@@ -191,6 +191,7 @@ fn an_unfinished_creation_is_finished() {
         temp.path().join("identity.new"),
     )
     .unwrap();
+    fs::remove_file(temp.path().join("boot")).unwrap();
     let dir = DataDir::open(temp.path(), 2).unwrap();
     assert_eq!(dir.identity().node_id, 2);
     Log::open(
@@ -229,6 +230,23 @@ fn a_recovered_directory_says_from_which_cluster_and_keeps_to_the_new_one() {
         text.contains("format 2"),
         "an older version must not run it: {text}"
     );
+}
+
+#[test]
+fn each_start_is_counted_and_what_the_cluster_refused_is_not_started_again() {
+    let temp = temp();
+    for number in 1..4 {
+        let dir = DataDir::open(temp.path(), 1).unwrap();
+        assert_eq!(dir.boot().number, number);
+    }
+    let dir = DataDir::open(temp.path(), 1).unwrap();
+    dir.refuse("it is a copy").unwrap();
+    drop(dir);
+    assert_refused(temp.path(), &["refused by its cluster", "it is a copy"]);
+    assert_eq!(DataDir::inspect(temp.path()).unwrap().boot().number, 0);
+    fs::write(temp.path().join("boot"), "").unwrap();
+    fs::remove_file(temp.path().join("refused")).unwrap();
+    assert_refused(temp.path(), &["boot", "damaged", "quorate node replace"]);
 }
 
 #[test]

@@ -132,8 +132,11 @@ pub(crate) fn play(
                 copy(&home, &kept)?;
             }
             _ => {
+                // But its starts are counted on, or the others would take it for what it is: put back from a copy.
+                let starts = fs::read(home.join("boot"))?;
                 fs::remove_dir_all(&home)?;
                 copy(&kept, &home)?;
+                fs::write(home.join("boot"), starts)?;
             }
         }
     }

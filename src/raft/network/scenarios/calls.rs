@@ -154,6 +154,7 @@ pub(crate) async fn a_node_says_who_it_is_and_joins_a_cluster_once(serve: Serve)
             to,
             uuid: "a directory".to_owned(),
             cluster_id: Some(CLUSTER.to_owned()),
+            boot: (1, 1),
         };
         unary_call(&node.addr, Call::Hello, rare::encode(&request).into())
     };

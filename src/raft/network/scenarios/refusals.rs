@@ -97,6 +97,8 @@ fn message(stranger: &Stranger, to: u64, call: Call) -> Bytes {
         cluster: crate::raft::wire::id_bytes(CLUSTER).unwrap(),
         from: me.node_id,
         from_uuid: crate::raft::wire::id_bytes(&me.node_uuid).unwrap(),
+        boot: stranger.dir.boot(),
+        to_uuid: [0; 16],
         to,
         vote: Vote {
             term: 1,
