@@ -14,6 +14,7 @@ pub(super) mod pair;
 mod transfers;
 
 use std::io;
+use std::path::Path;
 
 pub use line::Line;
 pub use pages::{Pages, page};
@@ -21,8 +22,8 @@ pub use pages::{Pages, page};
 use self::pair::Pairing;
 use super::identity::{DataDir, OpenError};
 use super::log::Entries;
-use super::state::{Journaled, State};
-use super::{Kind, LogEntry};
+use super::state::{Journal, Journaled};
+use super::{Kind, LogEntry, LogId};
 use crate::machine::digest;
 
 /// How far an export goes.
@@ -43,17 +44,38 @@ pub struct Exported {
 pub fn export(
     dir: &DataDir,
     until: Option<u64>,
+    each: impl FnMut(&Line) -> io::Result<()>,
+) -> Result<Exported, OpenError> {
+    export_of(&dir.log_dir(), &dir.state_dir(), until, each)
+}
+
+/// [`export`] of a log and a state.
+pub(in crate::storage) fn export_of(
+    log: &Path,
+    state: &Path,
+    until: Option<u64>,
     mut each: impl FnMut(&Line) -> io::Result<()>,
 ) -> Result<Exported, OpenError> {
-    let entries = Entries::open(&dir.log_dir())?;
+    let entries = Entries::open(log)?;
     let read = |index: u64| entries.get(index).map_err(|error| error.to_string());
-    let mut export = Export::new(entries.first(), until);
-    let applied = State::follow(&dir.state_dir(), |journaled| {
-        export.journaled(journaled, &read, &mut each)
-    })?;
-    let last = applied.log_id.map_or(0, |id| id.index);
+    let journal = Journal::open(state)?;
+    let last = journal.applied().log_id.map_or(0, |id| id.index);
+    let first = begin(entries.first(), entries.end(), journal.applied().log_id);
+    let mut export = Export::new(first, until);
+    journal.follow(|journaled| export.journaled(journaled, &read, &mut each))?;
     export.silent(last, &read).map_err(OpenError)?;
     export.end(last)
+}
+
+/// Index from which on a log with the entries `first..end` holds what was applied up to `applied`.
+///
+/// A log that ends before `applied` holds nothing of it: a snapshot was installed, and what the log has, its purge is about to
+/// delete. Entries may be among it that a leader cut off from the others wrote, and that were never committed.
+fn begin(first: u64, end: u64, applied: Option<LogId>) -> u64 {
+    match applied {
+        Some(applied) if end <= applied.index => applied.index + 1,
+        _ => first,
+    }
 }
 
 /// An export under way.

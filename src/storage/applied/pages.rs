@@ -6,12 +6,12 @@ use std::io;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Export, Exported, Line};
+use super::{Export, Exported, Line, begin};
 use crate::machine::Fault;
-use crate::storage::LogEntry;
 use crate::storage::identity::OpenError;
-use crate::storage::log::Log;
-use crate::storage::state::{Follower, JournalRow, State, journal_index};
+use crate::storage::log::{Log, LogState};
+use crate::storage::state::{Applied, Follower, JournalRow, State, journal_index};
+use crate::storage::{LogEntry, LogId};
 
 /// Version of the encoding of pages.
 const FORMAT: u32 = 1;
@@ -57,15 +57,23 @@ pub(in crate::storage) fn page_of(
     from: u64,
     to: Option<u64>,
 ) -> Result<Vec<u8>, Fault> {
-    let applied = state.applied();
+    let Applied {
+        log_id,
+        time_ns,
+        digest,
+        ..
+    } = state.applied();
     let applied = Mark {
-        index: applied.log_id.map_or(0, |id| id.index),
-        time_ns: applied.time_ns,
-        digest: applied.digest,
+        index: log_id.map_or(0, |id| id.index),
+        time_ns,
+        digest,
     };
     let to = to.map_or(applied.index, |to| to.min(applied.index));
     let (mut rows, mut upto) = state.journal(from, to, bytes_max)?;
-    let first = log.state().purged.map_or(0, |id| id.index + 1);
+    let after = |id: Option<LogId>| id.map_or(0, |id| id.index + 1);
+    // Asked after the state: a snapshot that takes its place has the log cut before it.
+    let LogState { purged, last, .. } = log.state();
+    let first = begin(after(purged), after(last), log_id);
     let wanted = from.max(first)..upto + 1;
     let mut entries = Vec::new();
     if !wanted.is_empty() {

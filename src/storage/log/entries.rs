@@ -46,6 +46,11 @@ impl Entries {
         self.index.start()
     }
 
+    /// Index after the last entry.
+    pub fn end(&self) -> u64 {
+        self.index.end()
+    }
+
     /// The entry at `index`; `None` if it is purged or was never written.
     ///
     /// # Errors

@@ -92,38 +92,53 @@ impl Follower {
 /// A row of the journal: its key and its value.
 pub(in crate::storage) type JournalRow = (Bytes, Bytes);
 
-impl State {
-    /// Gives every entry of the journal in `dir`, which no process may be using, to `each`; then says how far the state is.
-    /// Blocking.
+/// The journal of a state that no process has open.
+pub(in crate::storage) struct Journal {
+    db: Db,
+    applied: Applied,
+}
+
+impl Journal {
+    /// Opens the journal of the state in `dir`. Blocking.
     ///
     /// # Errors
-    /// If there is no state or it cannot be read, if the journal does not lead to the digest that the node stored, or what
-    /// `each` finds wrong.
-    pub(in crate::storage) fn follow(
-        dir: &Path,
-        mut each: impl FnMut(&Journaled) -> Result<(), String>,
-    ) -> Result<Applied, OpenError> {
+    /// If there is no state or it cannot be read.
+    pub(in crate::storage) fn open(dir: &Path) -> Result<Journal, OpenError> {
         let path = dirs::inspect(dir)?;
         let path = path.ok_or_else(|| {
             OpenError(format!("state directory {} holds no state", dir.display()))
         })?;
-        let db = Db::open(&path, Access::ReadOnly, CACHE_BYTES)
-            .map_err(|fault| OpenError(fault.what))?;
-        let applied = Stamps::read(&db)
-            .map_err(|fault| OpenError(fault.what))?
-            .applied();
+        let unreadable = |fault: Fault| OpenError(fault.what);
+        let db = Db::open(&path, Access::ReadOnly, CACHE_BYTES).map_err(unreadable)?;
+        let applied = Stamps::read(&db).map_err(unreadable)?.applied();
+        Ok(Journal { db, applied })
+    }
+
+    /// How far the state is.
+    pub(in crate::storage) fn applied(&self) -> &Applied {
+        &self.applied
+    }
+
+    /// Gives every entry to `each`. Blocking.
+    ///
+    /// # Errors
+    /// If it cannot be read or does not lead to the digest that the node stored, or what `each` finds wrong.
+    pub(in crate::storage) fn follow(
+        &self,
+        mut each: impl FnMut(&Journaled) -> Result<(), String>,
+    ) -> Result<(), OpenError> {
         let mut follower = Follower::default();
-        let mut rows = db.rows(Table::Journal, Range::whole(&[]), None);
+        let mut rows = self.db.rows(Table::Journal, Range::whole(&[]), None);
         let damaged = |what: String| OpenError(format!("the journal: {what}"));
         while let Some((key, value)) = rows.next().map_err(|fault| OpenError(fault.what))? {
             follower.row(key, value, &mut each).map_err(damaged)?;
         }
-        follower
-            .check(&applied.digest, applied.time_ns)
-            .map_err(OpenError)?;
-        Ok(applied)
+        let check = follower.check(&self.applied.digest, self.applied.time_ns);
+        check.map_err(OpenError)
     }
+}
 
+impl State {
     /// Rows of the journal of entries `from..=to` as far as they are applied: whole entries, of about `bytes_max` but of one
     /// at least; and the index up to which they are all there is. Blocking.
     ///

@@ -42,7 +42,7 @@ mod tests;
 
 pub use checkpoint::CheckpointMeta;
 pub use dirs::Unusable;
-pub(in crate::storage) use follow::{Follower, JournalRow, Journaled, journal_index};
+pub(in crate::storage) use follow::{Follower, Journal, JournalRow, Journaled, journal_index};
 pub use scrub::Pace;
 pub use stats::Stats;
 pub use verify::VerifyReport;

@@ -1,6 +1,6 @@
 //! The applied log: what the journal shows against what the machine answered.
 
-use super::super::State;
+use super::super::Journal;
 use super::super::meta::{self, AppliedRow};
 use super::workload::Workload;
 use super::{open, tuning};
@@ -100,7 +100,8 @@ fn what_the_journal_shows_is_what_was_answered() {
         let root = dir.path().join("state");
         state_of(&entries, &root);
         let (mut memory, mut pairing) = (Memory::new(), Pairing::default());
-        let applied = State::follow(&root, |journaled| {
+        let journal = Journal::open(&root).unwrap();
+        let followed = journal.follow(|journaled| {
             let logged = &entries[usize::try_from(journaled.index).unwrap()];
             assert_eq!(logged.kind, Kind::Commands);
             let replies = memory.apply(journaled.index, &logged.body).unwrap().replies;
@@ -119,9 +120,9 @@ fn what_the_journal_shows_is_what_was_answered() {
                 told_transfers += u32::from(line.f == "transfer" && line.result.is_some());
             }
             Ok(())
-        })
-        .unwrap();
-        assert_eq!(applied.digest, memory.digest());
+        });
+        followed.unwrap();
+        assert_eq!(journal.applied().digest, memory.digest());
     }
     assert!(dups > 10, "{dups} repeats are too few to prove anything");
     assert!(
@@ -137,7 +138,7 @@ fn records_that_nobody_asked_for_are_noticed() {
     let root = dir.path().join("state");
     state_of(&entries, &root);
     let (mut pairing, mut noticed) = (Pairing::default(), 0);
-    State::follow(&root, |journaled| {
+    let followed = Journal::open(&root).unwrap().follow(|journaled| {
         let logged = &entries[usize::try_from(journaled.index).unwrap()];
         let records = journaled.records()?;
         let strange = Record::KvDeleted {
@@ -149,8 +150,8 @@ fn records_that_nobody_asked_for_are_noticed() {
         assert!(told.contains("nobody asked for"), "{told}");
         noticed += 1;
         Ok(())
-    })
-    .unwrap();
+    });
+    followed.unwrap();
     assert!(noticed > 10, "{noticed}");
 }
 
@@ -160,7 +161,8 @@ fn another_digest_than_the_one_stored_is_an_error() {
     let dir = tempfile::tempdir().unwrap();
     let root = dir.path().join("state");
     state_of(&entries, &root);
-    assert!(State::follow(&root, |_| Ok(())).is_ok());
+    let follow = || Journal::open(&root)?.follow(|_| Ok(()));
+    assert!(follow().is_ok());
     {
         let state = open(&root, tuning(false), None);
         let core = state.core();
@@ -171,6 +173,6 @@ fn another_digest_than_the_one_stored_is_an_error() {
         core.db.write(batch).unwrap();
         core.db.flush().unwrap();
     }
-    let error = State::follow(&root, |_| Ok(())).unwrap_err();
+    let error = follow().unwrap_err();
     assert!(error.0.contains("leads to digest"), "{error}");
 }

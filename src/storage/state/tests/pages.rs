@@ -9,7 +9,7 @@ use super::workload::Workload;
 use super::{memory, open, tuning};
 use crate::storage::LogEntry;
 use crate::storage::applied::pages::page_of;
-use crate::storage::applied::{Exported, Line, Pages};
+use crate::storage::applied::{Exported, Line, Pages, export_of};
 use crate::storage::identity::OpenError;
 use crate::storage::log::{Log, Options};
 
@@ -28,11 +28,15 @@ impl Node {
     }
 
     fn apply(&self, entries: &[LogEntry]) {
+        self.append(entries);
+        self.state.apply(entries).unwrap();
+    }
+
+    fn append(&self, entries: &[LogEntry]) {
         let (send, done) = mpsc::channel();
         let tell = move |result: std::io::Result<()>| send.send(result.is_ok()).unwrap();
         self.log.append(entries.to_vec(), Box::new(tell));
         assert!(done.recv().unwrap());
-        self.state.apply(entries).unwrap();
     }
 
     /// The next page for `pages`; its lines are added to `lines`.
@@ -174,6 +178,45 @@ fn an_export_that_goes_on_leaves_out_only_what_was_purged_unseen() {
     assert_eq!((last, pages.first()), (end, Some(81)));
     let due = |line: &&Line| line.index < 40 || line.index > 80;
     let due: Vec<Line> = whole.iter().filter(due).cloned().collect();
+    assert_eq!(lines, due);
+}
+
+#[test]
+fn what_a_leader_wrote_alone_is_not_taken_for_applied_between_install_and_purge() {
+    let dir = tempfile::tempdir().unwrap();
+    let entries = Workload::new(12).entries(120);
+    let alone = Workload::new(13).entries(60);
+    let node = Node::new(dir.path());
+    node.apply(&entries[..40]);
+    node.append(&alone[40..]);
+    // As after the install: the others' entries are in the state and not in the log.
+    node.state.apply(&entries[40..100]).unwrap();
+    let (mut pages, mut lines) = (Pages::new(None), Vec::new());
+    let seen = node.give(usize::MAX, &mut pages, &mut lines).unwrap();
+    let seen = seen.expect("one page");
+    assert_eq!(
+        (seen.index, seen.digest),
+        (99, memory(&entries[..100]).digest())
+    );
+    assert_eq!((lines.len(), pages.first()), (0, Some(100)));
+    // If it stops now, its directory says the same.
+    node.state.close().unwrap();
+    drop(node);
+    let at = |name| dir.path().join(name);
+    let stopped = export_of(&at("log"), &at("state"), None, |line| panic!("{line:?}"));
+    assert_eq!(stopped.unwrap(), seen);
+    let node = Node::new(dir.path());
+    // The purge, and what comes after.
+    pages.go_on();
+    node.log.purge(entries[99].id);
+    node.apply(&entries[100..]);
+    while node.give(500, &mut pages, &mut lines).unwrap().is_none() {}
+    assert_eq!(pages.first(), Some(100));
+    let dir = tempfile::tempdir().unwrap();
+    let whole = Node::new(dir.path());
+    whole.apply(&entries);
+    let (mut due, ..) = whole.export(usize::MAX, None).unwrap();
+    due.retain(|line| line.index >= 100);
     assert_eq!(lines, due);
 }
 
