@@ -213,7 +213,7 @@ settings! {
         "Most bytes read for that in a second; 0B to not read them at all"
 
     SNAPSHOTS: snapshot_log_bytes, Kind::Bytes(MIB, 1024 * GIB), raft.snapshots.log_bytes;
-        "Log written since the last snapshot at which the next one is made, at the latest: each node has a bound between half of this and all of it, so that they do not all make one at once"
+        "Log written since the last snapshot at which the next one is made; what it holds is not needed from the log any more"
     SNAPSHOTS: snapshot_every, times(secs(1), secs(30 * 24 * 3600)), raft.snapshots.every;
         "After so long a snapshot is made even if less was written, if anything was"
     SNAPSHOTS: log_keep_bytes, Kind::Bytes(0, 1024 * GIB), raft.snapshots.log_keep_bytes;

@@ -5,9 +5,6 @@
 //! and needs no snapshot; so does everything after a snapshot that is being sent, as the receiver goes on from there. Openraft
 //! does not purge what it is sending to a follower that keeps answering. Whole segments go, so the log takes about as much as the
 //! bound, the tail and one or two segments together.
-//!
-//! A snapshot costs a burst of reading, and all nodes write the same log. So each has a bound of its own ([`own_bytes`]), and they
-//! do not all make one at the same moment.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -37,13 +34,12 @@ pub(super) struct Keeper {
     pub(super) snapshots: Snapshots,
     pub(super) space: Space,
     pub(super) options: Options,
-    pub(super) node_id: u64,
 }
 
 impl Keeper {
     /// Looks a few times a second, for as long as the core lives.
     pub(super) async fn run(self) {
-        let mut due = Due::new(&self.options.snapshots, self.node_id, now());
+        let mut due = Due::new(&self.options.snapshots, now());
         loop {
             tokio::time::sleep(self.options.heartbeat).await;
             self.snapshot(&mut due).await;
@@ -126,16 +122,6 @@ fn upto(known: Option<LogId>, purgeable: Option<u64>, needs_after: Option<u64>) 
     Some(upto.min(needs_after.unwrap_or(u64::MAX)))
 }
 
-/// After how many bytes of log node `node_id` makes a snapshot: between half of `log_bytes` and all of it. Nodes with ids that follow
-/// each other lie far apart, as multiples of the golden ratio do in their fractions (Knuth, TAOCP volume 3, 6.4).
-fn own_bytes(log_bytes: u64, node_id: u64) -> u64 {
-    /// 2^32 divided by the golden ratio.
-    const GOLDEN: u64 = 2_654_435_769;
-    let fraction = (GOLDEN.wrapping_mul(node_id) & u64::from(u32::MAX)) >> 16;
-    // Halves first: the product of a bound in bytes and 16 bits fits.
-    log_bytes - (log_bytes / 2 / (1 << 16)) * fraction
-}
-
 /// When the next snapshot is due.
 struct Due {
     log_bytes: u64,
@@ -145,9 +131,9 @@ struct Due {
 }
 
 impl Due {
-    fn new(options: &SnapshotOptions, node_id: u64, now: Instant) -> Due {
+    fn new(options: &SnapshotOptions, now: Instant) -> Due {
         Due {
-            log_bytes: own_bytes(options.log_bytes, node_id),
+            log_bytes: options.log_bytes,
             every: options.every,
             last: now,
             not_before: None,
@@ -182,7 +168,7 @@ mod tests {
             ..SnapshotOptions::default()
         };
         let start = Instant::now();
-        let mut due = Due::new(&options, 1, start);
+        let mut due = Due::new(&options, start);
         assert!(!due.is_due(99, start));
         assert!(due.is_due(100, start));
         assert!(due.is_due(0, start + Duration::from_secs(60)));
@@ -191,18 +177,6 @@ mod tests {
         due.failed(start + Duration::from_secs(61));
         assert!(!due.is_due(100, start + Duration::from_secs(62)));
         assert!(due.is_due(100, start + Duration::from_secs(61) + PAUSE));
-    }
-
-    #[test]
-    fn nodes_that_write_the_same_log_make_their_snapshots_apart() {
-        let bound = 1 << 30;
-        for first in [1, 2, 3, 100, u64::from(u32::MAX) - 1] {
-            let mut own: Vec<u64> = (first..first + 5).map(|id| own_bytes(bound, id)).collect();
-            own.sort_unstable();
-            assert!(own[0] >= bound / 2 && own[4] <= bound, "{own:?}");
-            let gaps = own.windows(2).map(|pair| pair[1] - pair[0]);
-            assert!(gaps.min() >= Some(bound / 20), "{own:?}");
-        }
     }
 
     #[test]

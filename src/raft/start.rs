@@ -243,7 +243,6 @@ fn assemble<S: Replica + Clone>(
         snapshots: snapshots.clone(),
         space: space.clone(),
         options: options.clone(),
-        node_id: context.dir.identity().node_id,
     };
     faults.supervise("snapshots", keeper.run());
     let watching = space::watch(

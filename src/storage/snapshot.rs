@@ -18,23 +18,17 @@ pub use manifest::{FileEntry, Manifest};
 pub use staging::{Missing, Staging};
 
 use std::fs::{self, File};
-use std::io::{self, Read, Write as _};
+use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use super::LogId;
-use super::clock::now;
 use super::crash;
 use super::state::{CheckpointMeta, State};
 use crate::machine::Fault;
 
 const MANIFEST: &str = "manifest";
 const STATE: &str = "state";
-/// Most bytes a second that are read to be hashed while a snapshot is made: all nodes of a cluster make theirs while they serve.
-const HASH_RATE: u64 = 256 << 20;
-/// Bytes hashed between two looks at the clock.
-const HASH_STEP: u64 = 1 << 20;
 /// Bytes read at once by who has time.
 const SLOW_LEN: usize = 256 << 10;
 /// How names of files of tables end: they never change once they are written.
@@ -47,8 +41,7 @@ pub fn state_dir(dir: &Path) -> PathBuf {
 
 /// Makes a snapshot in `dir`, which must not exist, for a node of `cluster`: of the state that `checkpoint` leaves a checkpoint
 /// of where it is told, on the same file system. Durable when it returns. Files that the snapshot `known` has as well, being the
-/// same on the disk, are not read to be hashed again. Blocking; apply goes on meanwhile, and hashing leaves it the disk and a
-/// processor ([`HASH_RATE`]).
+/// same on the disk, are not read to be hashed again. Blocking; apply goes on meanwhile.
 ///
 /// # Errors
 /// If the disk fails; what is in `dir` then is worth nothing.
@@ -67,7 +60,7 @@ pub fn make(
         let metadata = path.metadata()?;
         let hash = match known_hash(&metadata, &name, known) {
             Some(hash) => hash,
-            None => hash_of(&path, Some(HASH_RATE))?,
+            None => hash_of(&path)?,
         };
         // RocksDB syncs its tables when it makes them, and there may be thousands.
         if !name.ends_with(TABLE) {
@@ -230,7 +223,7 @@ fn check_size(path: &Path, entry: &FileEntry) -> io::Result<()> {
 /// Holds the file at `path` against what a manifest says of it.
 fn check_file(path: &Path, entry: &FileEntry) -> io::Result<()> {
     check_size(path, entry)?;
-    let hash = hash_of(path, None)?;
+    let hash = hash_of(path)?;
     if hash != entry.hash {
         return Err(damaged(format!(
             "file {} has hash {}, the manifest says {}",
@@ -274,25 +267,10 @@ pub(super) fn check_slowly(
     }
 }
 
-/// BLAKE3 of a file, read at most at `rate` bytes a second if one is given.
-fn hash_of(path: &Path, rate: Option<u64>) -> io::Result<[u8; 32]> {
+fn hash_of(path: &Path) -> io::Result<[u8; 32]> {
     let mut hasher = blake3::Hasher::new();
-    let mut file = File::open(path)?;
-    let began = now();
-    let mut hashed = 0;
-    loop {
-        let before = hasher.count();
-        hasher.update_reader(Read::by_ref(&mut file).take(HASH_STEP))?;
-        let step = hasher.count() - before;
-        if step == 0 {
-            return Ok(hasher.finalize().into());
-        }
-        hashed += step;
-        if let Some(rate) = rate {
-            let due = began + Duration::from_millis(hashed * 1000 / rate);
-            std::thread::sleep(due.saturating_duration_since(now()));
-        }
-    }
+    hasher.update_reader(File::open(path)?)?;
+    Ok(hasher.finalize().into())
 }
 
 /// The files in `dir`, in order of their names.
