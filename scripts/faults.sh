@@ -158,25 +158,27 @@ short() {
   local seed=${1:-11} faults=kill,pause,partition
   TOGETHER=3
   beside --seed "$seed" --seconds 16 --workload register --faults "$faults"
-  beside --seed "$((seed + 1))" --seconds 16 --workload ledger,set --faults "$faults"
-  beside --seed "$((seed + 2))" --seconds 16 --workload bank,session --faults "$faults"
+  beside --seed "$((seed + 1))" --seconds 16 --workload ledger,set --faults "$faults,away" --snapshots
+  beside --seed "$((seed + 2))" --seconds 16 --workload bank,session --faults "$faults" --snapshots
   all_green
 }
 
-# Each workload under what is done to processes and under what is done to the network; then all of it at once. The logs
-# are kept whole: with short ones (--snapshots, away; in most runs of a soak) a node that led alone and got a snapshot may be asked
-# for its applied log while its own log still has what it wrote alone; that is refused, and the run is red for it.
+# Each workload under what is done to processes and under what is done to the network; then all of it at once. Most runs keep
+# their logs short, so that who was away comes back by snapshot; the others keep them whole.
 ci() {
-  local seed=${1:-101} workload faults nodes all=kill,pause,partition,slow,moves,bridge
+  local seed=${1:-101} workload faults nodes all=kill,pause,partition,slow,moves,bridge,away
   for workload in register bank ledger set session idle,register; do
-    for faults in kill,pause,moves partition,slow,bridge; do
-      beside --seed "$seed" --seconds 40 --workload "$workload" --faults "$faults"
-      seed=$((seed + 1))
-    done
+    beside --seed "$seed" --seconds 40 --workload "$workload" --faults kill,pause,moves,away --snapshots
+    faults=partition,slow,bridge
+    case $workload in
+      register | bank | session) beside --seed "$((seed + 1))" --seconds 40 --workload "$workload" --faults "$faults" ;;
+      *) beside --seed "$((seed + 1))" --seconds 40 --workload "$workload" --faults "$faults,away" --snapshots ;;
+    esac
+    seed=$((seed + 2))
   done
   for workload in register,set ledger,session bank,idle; do
     for nodes in 3 5; do
-      beside --seed "$seed" --seconds 60 --nodes "$nodes" --workload "$workload" --faults "$all"
+      beside --seed "$seed" --seconds 75 --nodes "$nodes" --workload "$workload" --faults "$all" --snapshots
       seed=$((seed + 1))
     done
   done
