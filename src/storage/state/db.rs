@@ -6,6 +6,7 @@
 //! its one exception: an ingested file is on the disk at once, so what it relies on must be flushed first.
 
 mod files;
+mod manifest;
 mod tables;
 
 use std::fmt::Display;
@@ -69,6 +70,8 @@ impl Db {
             let what = format!("state database {}: {error}", path.display());
             told(&error, what)
         };
+        manifest::check(path)
+            .map_err(|what| Fault::damage(format!("state database {}: {what}", path.display())))?;
         let options = database_options(access).map_err(failed)?;
         let mut tables = Vec::with_capacity(Table::ALL.len() + 1);
         tables.push(ColumnFamilyDescriptor::new(

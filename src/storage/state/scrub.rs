@@ -9,7 +9,6 @@ use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use super::State;
 use super::core::Core;
@@ -22,11 +21,6 @@ pub type Pace<'a> = dyn FnMut(u64) -> bool + 'a;
 
 /// Rows of so many bytes are read between two calls of the pace.
 const PIECE_BYTES: u64 = 256 << 10;
-
-/// How often RocksDB's list of files is read before what it says of it is believed, and the pause between: it may be
-/// replacing that list.
-const LIST_TRIES: usize = 5;
-const LIST_PAUSE: Duration = Duration::from_millis(200);
 
 impl State {
     /// Reads everything again. Gives what is wrong with files of `snapshot` that the state does not share; it is whole otherwise, or
@@ -75,7 +69,7 @@ impl State {
                 None => core.check_gone(&table, &path)?,
             }
         }
-        core.check_list()?;
+        core.db.check_list()?;
         Ok(problems)
     }
 }
@@ -104,21 +98,6 @@ impl Core {
         }
         let gone = format!("file {} is gone", path.display());
         Err(self.db.damaged_file(gone))
-    }
-
-    /// Reads RocksDB's list of its files.
-    fn check_list(&self) -> Result<(), Fault> {
-        let mut tries = 1;
-        loop {
-            match self.db.check_list() {
-                Err(_) if tries < LIST_TRIES => {
-                    tries += 1;
-                    std::thread::sleep(LIST_PAUSE);
-                }
-                Err(error) => return Err(self.db.fault("list of files", error)),
-                Ok(()) => return Ok(()),
-            }
-        }
     }
 }
 

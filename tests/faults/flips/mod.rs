@@ -21,9 +21,9 @@ use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError, mpsc};
 use std::thread;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use quorate::mutants::{self, Mutant};
@@ -36,6 +36,9 @@ pub(crate) const MUTANTS: &[Mutant] = &[Mutant::DamageBelieved];
 
 /// Silent harms that are told in full.
 const TOLD_MAX: usize = 5;
+
+/// A trial takes milliseconds.
+const TRIAL_MAX: Duration = Duration::from_secs(60);
 
 /// How much is harmed.
 #[derive(clap::Args, Clone, Debug)]
@@ -228,8 +231,12 @@ fn try_all(
         for core in 0..cores {
             let (next, shared) = (&next, &shared);
             let dir = dir.join(format!("trial-{core}"));
+            let (begin, begun) = mpsc::channel();
+            scope.spawn(move || watch(&begun));
             scope.spawn(move || {
                 while let Some(harm) = harms.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    // Whoever watches lives as long as this.
+                    let _ = begin.send(harm.to_string());
                     let tried = try_one(subject, harm, &dir);
                     let mut shared = shared.lock().unwrap_or_else(PoisonError::into_inner);
                     match tried {
@@ -245,6 +252,22 @@ fn try_all(
     });
     let (_, failed) = shared.into_inner().unwrap_or_else(PoisonError::into_inner);
     failed.map_or(Ok(()), Err)
+}
+
+/// Ends everything if a trial, of which it is told when it begins, goes on for ever: a node that hangs says nothing of what is
+/// wrong, and who hangs in a library cannot be ended otherwise.
+fn watch(begun: &mpsc::Receiver<String>) {
+    let Ok(mut harm) = begun.recv() else { return };
+    loop {
+        match begun.recv_timeout(TRIAL_MAX) {
+            Ok(next) => harm = next,
+            Err(mpsc::RecvTimeoutError::Disconnected) => return,
+            Err(mpsc::RecvTimeoutError::Timeout) => {
+                eprintln!("RED {harm}: after {TRIAL_MAX:?} it is still being opened or read");
+                std::process::exit(1);
+            }
+        }
+    }
 }
 
 fn try_one(subject: &dyn Subject, harm: &Harm, dir: &Path) -> anyhow::Result<Verdict> {

@@ -1,11 +1,13 @@
 //! Damage is found: by what reads it, by opening, by `verify`.
 
+use std::fs;
 use std::path::Path;
 
-use super::super::db::{Range, Table};
+use super::super::db::{Access, Db, Range, Table};
+use super::super::dirs;
 use super::super::journal::EntryRows;
 use super::super::layout::{history_key, parse_position, push_history};
-use super::super::{State, Unusable};
+use super::super::{Journal, State, Unusable};
 use super::workload::Workload;
 use super::{open, tuning};
 use crate::machine::{Command, Expect, Position, Record, entry};
@@ -282,8 +284,8 @@ fn bytes_that_are_no_entry_stop_the_state_and_nothing_half_applied_is_read() {
 
 /// The largest table file of the state in `root`.
 fn largest_table(root: &Path) -> std::path::PathBuf {
-    let database = super::super::dirs::inspect(root).unwrap().unwrap();
-    let files = std::fs::read_dir(database).unwrap();
+    let database = dirs::inspect(root).unwrap().unwrap();
+    let files = fs::read_dir(database).unwrap();
     let paths = files.map(|entry| entry.unwrap().path());
     let tables = paths.filter(|path| path.extension().is_some_and(|end| end == "sst"));
     tables
@@ -297,9 +299,9 @@ fn a_damaged_block_is_found_by_who_reads_it_and_marks_the_state_for_good() {
     let root = dir.path().join("state");
     make(&root, 40);
     let table = largest_table(&root);
-    let mut bytes = std::fs::read(&table).unwrap();
+    let mut bytes = fs::read(&table).unwrap();
     bytes[100] ^= 1;
-    std::fs::write(&table, bytes).unwrap();
+    fs::write(&table, bytes).unwrap();
     let state = open(&root, tuning(false), None);
     let damage = state.damage();
     assert_eq!(*damage.borrow(), None);
@@ -321,7 +323,7 @@ fn a_state_that_lost_a_file_is_damaged_and_one_that_is_in_use_is_not() {
         let root = dir.path().join("state");
         make(&root, 40);
         let database = super::super::dirs::inspect(&root).unwrap().unwrap();
-        for entry in std::fs::read_dir(&database).unwrap() {
+        for entry in fs::read_dir(&database).unwrap() {
             let path = entry.unwrap().path();
             if path.to_string_lossy().contains(name) {
                 std::fs::remove_file(path).unwrap();
@@ -350,10 +352,40 @@ fn what_is_set_aside_is_kept_twice_and_no_more() {
         assert_eq!(aside, dir.path().join(format!("state.damaged-{number}")));
         assert!(!root.exists() && aside.join("DAMAGED").exists());
     }
-    let mut kept: Vec<_> = std::fs::read_dir(dir.path())
+    let mut kept: Vec<_> = fs::read_dir(dir.path())
         .unwrap()
         .map(|entry| entry.unwrap().file_name().into_string().unwrap())
         .collect();
     kept.sort();
     assert_eq!(kept, ["state.damaged-3", "state.damaged-4"]);
+}
+
+#[test]
+fn a_type_that_no_record_of_the_manifest_has_is_damage_and_not_an_opening_without_end() {
+    let dir = tempfile::tempdir().unwrap();
+    let root = dir.path().join("state");
+    make(&root, 50);
+    let path = dirs::inspect(&root).unwrap().expect("a state");
+    let current = fs::read_to_string(path.join("CURRENT")).unwrap();
+    let manifest = path.join(current.trim_end());
+    let whole = fs::read(&manifest).unwrap();
+    let (mut at, mut records) = (0, 0);
+    while at + 7 <= whole.len() {
+        for bit in [2, 3, 7] {
+            let mut harmed = whole.clone();
+            harmed[at + 6] ^= 1 << bit;
+            fs::write(&manifest, &harmed).unwrap();
+            let refused = Db::open(&path, Access::Existing, 1 << 20)
+                .map(drop)
+                .unwrap_err();
+            assert!(refused.is_damage, "{}", refused.what);
+            let refused = Journal::open(&root).map(drop).unwrap_err();
+            assert!(refused.0.contains("it cannot have"), "{refused}");
+        }
+        at += 7 + usize::from(u16::from_le_bytes([whole[at + 4], whole[at + 5]]));
+        records += 1;
+    }
+    assert!(records > 10, "{records} records are too few");
+    fs::write(&manifest, &whole).unwrap();
+    assert!(State::verify(&root).unwrap().is_ok());
 }
