@@ -18,3 +18,13 @@ pub(super) async fn run<T: Send + 'static>(
     let done = tokio::task::spawn_blocking(work).await;
     done.map_err(|error| io::Error::other(format!("a storage task failed: {error}")))
 }
+
+/// [`run`] of work that may fail by itself.
+///
+/// # Errors
+/// As `work`, or if it panicked.
+pub(super) async fn io<T: Send + 'static>(
+    work: impl FnOnce() -> io::Result<T> + Send + 'static,
+) -> io::Result<T> {
+    run(work).await?
+}

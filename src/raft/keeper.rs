@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 
 use openraft::async_runtime::WatchReceiver;
 
+use super::blocking;
 use super::convert;
-use super::log_store::blocking;
 use super::snapshots::Snapshots;
 use super::space::{Room, Space};
 use super::types::Raft;
@@ -62,7 +62,7 @@ impl Keeper {
         }
         let (snapshots, state) = (self.snapshots.clone(), self.state.clone());
         let began = now();
-        match blocking(move || snapshots.make(&*state)).await {
+        match blocking::io(move || snapshots.make(&*state)).await {
             Ok(made) => {
                 let manifest = &made.snapshot.manifest;
                 tracing::info!(

@@ -16,6 +16,7 @@ use openraft::{OptionalSend, RaftLogReader};
 use tokio::sync::oneshot;
 
 use super::Replica;
+use super::blocking;
 use super::convert;
 use super::types::{RaftEntry, RaftLogId, RaftVote, Types};
 use crate::mutants::{self, Mutant};
@@ -63,7 +64,7 @@ impl LogStore {
             self.log.read(range, bytes_max)?
         } else {
             let log = self.log.clone();
-            blocking(move || log.read(range, bytes_max)).await?
+            blocking::io(move || log.read(range, bytes_max)).await?
         };
         entries.into_iter().map(to_raft).collect()
     }
@@ -196,7 +197,7 @@ impl RaftLogStorage<Types> for LogStore {
     async fn purge(&mut self, upto: RaftLogId) -> io::Result<()> {
         let upto = convert::log_id(&upto);
         let check = self.purge_check.clone();
-        blocking(move || check(upto)).await?;
+        blocking::io(move || check(upto)).await?;
         crash::at("purge:checked");
         self.log.purge(upto);
         Ok(())
@@ -255,11 +256,4 @@ fn check_durable(state: &dyn Replica, upto: LogId) -> io::Result<()> {
     Err(io::Error::other(format!(
         "the log must not be purged up to {upto:?}: the state is durable up to {durable:?}"
     )))
-}
-
-/// Runs `work` where it may block.
-pub(super) async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> io::Result<T> + Send + 'static,
-) -> io::Result<T> {
-    super::blocking::run(work).await?
 }

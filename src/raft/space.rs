@@ -248,20 +248,27 @@ fn only_removes(command: &Command<'_>) -> bool {
     }
 }
 
+/// The marks on a disk of `size` bytes.
+fn marks(options: &SpaceOptions, size: u64) -> SpaceOptions {
+    let percent = |percent: u64| u64::try_from(u128::from(size) * u128::from(percent) / 100);
+    let at_most = |bytes: u64, of: u64| bytes.min(percent(of).expect("a part of it"));
+    SpaceOptions {
+        low_bytes: at_most(options.low_bytes, LOW_PERCENT_MAX),
+        full_bytes: at_most(options.full_bytes, FULL_PERCENT_MAX),
+    }
+}
+
 /// What `free` is called, where it was called `before`: a mark is left only with an eighth more than it takes to reach it, so
 /// that a node does not go to and fro.
 fn room(options: &SpaceOptions, free: &Free, before: Room) -> Room {
-    let percent = |percent: u64| u64::try_from(u128::from(free.size) * u128::from(percent) / 100);
-    let at_most = |bytes: u64, of: u64| bytes.min(percent(of).expect("a part of it"));
-    let low = at_most(options.low_bytes, LOW_PERCENT_MAX);
-    let full = at_most(options.full_bytes, FULL_PERCENT_MAX);
+    let marks = marks(options, free.size);
     let below = |mark: u64, room: Room| {
         let leaving = if before >= room { mark / 8 } else { 0 };
         mark > 0 && free.bytes < mark + leaving
     };
-    if below(full, Room::Full) || free.files == 0 {
+    if below(marks.full_bytes, Room::Full) || free.files == 0 {
         Room::Full
-    } else if below(low, Room::Low) {
+    } else if below(marks.low_bytes, Room::Low) {
         Room::Low
     } else {
         Room::Enough
@@ -315,7 +322,6 @@ fn say(before: &mut Room, seen: DiskSpace) {
 /// Waits until there is what opening log and state takes: without, they fail, and what starts this node again would start it for
 /// ever.
 pub(super) async fn wait_for_start(space: &Space) {
-    let need = space.inner.options.full_bytes / START_PART;
     let mut said: Option<Instant> = None;
     loop {
         let looking = space.clone();
@@ -323,7 +329,8 @@ pub(super) async fn wait_for_start(space: &Space) {
         let Ok(Ok(DiskSpace { free, size, .. })) = seen else {
             return; // What is wrong is said by whoever opens it.
         };
-        if free >= need.min(size / 100 * FULL_PERCENT_MAX / START_PART) {
+        let need = marks(&space.inner.options, size).full_bytes / START_PART;
+        if free >= need {
             return;
         }
         if said.is_none_or(|at| now().duration_since(at) >= SAY_EVERY) {

@@ -8,9 +8,9 @@ use futures_util::stream::{Stream, StreamExt};
 use openraft::storage::{ApplyResponder, EntryResponder, RaftSnapshotBuilder, RaftStateMachine};
 
 use super::Replica;
+use super::blocking;
 use super::convert;
 use super::flush_gate::FlushGate;
-use super::log_store::blocking;
 use super::snapshots::{Snapshots, meta_of};
 use super::types::{
     RaftEntry, RaftLogId, RaftSnapshot, RaftSnapshotMeta, RaftStoredMembership, SnapshotData, Types,
@@ -72,7 +72,7 @@ impl StateMachine {
             return Ok(());
         };
         let (state, entries) = (self.state.clone(), chunk.entries);
-        let replies = blocking(move || state.apply(&entries).map_err(io::Error::other)).await?;
+        let replies = blocking::io(move || state.apply(&entries).map_err(io::Error::other)).await?;
         assert_eq!(
             replies.len(),
             chunk.responders.len(),
@@ -109,7 +109,7 @@ impl RaftSnapshotBuilder<Types> for Builder {
             return Ok(made);
         }
         let (snapshots, state) = (self.machine.snapshots.clone(), self.machine.state.clone());
-        blocking(move || snapshots.make(&*state)).await
+        blocking::io(move || snapshots.make(&*state)).await
     }
 }
 
@@ -173,7 +173,7 @@ impl RaftStateMachine<Types> for StateMachine {
         self.flushed.settle().await?;
         crash::at("install:settled");
         let (state, from) = (self.state.clone(), snapshot.clone());
-        blocking(move || {
+        blocking::io(move || {
             if !from.verified {
                 snapshot::verify(&from.path, &from.manifest)?;
             }

@@ -17,7 +17,7 @@ use tokio_util::codec::{FramedRead, LengthDelimitedCodec};
 
 use super::unary::CallError;
 use crate::raft::SnapshotOptions;
-use crate::raft::log_store::blocking;
+use crate::raft::blocking;
 use crate::raft::snapshots::{Sending, SnapshotDir};
 use crate::raft::wire::answer::Answer;
 use crate::raft::wire::snapshot::{Asked, CHUNK_LEN_MAX, Sent};
@@ -118,7 +118,11 @@ impl<Io: AsyncRead + AsyncWrite> Line<Io> {
         let path = snapshot::state_dir(&snapshot.path).join(&entry.name);
         let own = |error: io::Error| CallError::Lost(format!("{} here: {error}", path.display()));
         let opening = path.clone();
-        let source = Arc::new(blocking(move || File::open(opening)).await.map_err(own)?);
+        let source = Arc::new(
+            blocking::io(move || File::open(opening))
+                .await
+                .map_err(own)?,
+        );
         while offset < entry.size {
             let len = (entry.size - offset).min(pace.chunk_len());
             let bytes = read(source.clone(), offset, len).await.map_err(own)?;
@@ -176,7 +180,7 @@ fn too_large(len: usize) -> CallError {
 }
 
 async fn read(source: Arc<File>, offset: u64, len: u64) -> io::Result<Bytes> {
-    blocking(move || {
+    blocking::io(move || {
         let mut bytes = vec![0; usize::try_from(len).expect("a chunk is small")];
         source.read_exact_at(&mut bytes, offset)?;
         Ok(bytes.into())

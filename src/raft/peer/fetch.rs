@@ -8,7 +8,7 @@ use openraft::storage::RaftStateMachine;
 
 use super::fence::Refusal;
 use super::serve::{Server, nonsense};
-use crate::raft::log_store::blocking;
+use crate::raft::blocking;
 use crate::raft::repair::{Asked, Given};
 use crate::raft::snapshots::SnapshotDir;
 use crate::raft::types::Types;
@@ -33,7 +33,7 @@ impl<SM: RaftStateMachine<Types>> Server<SM> {
             },
             Asked::Chunk { last, file, offset } => match snapshots.lent(header.from, last) {
                 Some(lent) => {
-                    let read = blocking(move || read(&lent, file, offset)).await;
+                    let read = blocking::io(move || read(&lent, file, offset)).await;
                     let bytes = read.map_err(|error| Refusal::new("disk", error.to_string()))?;
                     Given::Chunk(bytes)
                 }

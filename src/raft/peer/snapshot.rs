@@ -23,8 +23,8 @@ use super::fence::{Refusal, check_disk};
 use super::serve::{Server, failed, nonsense};
 use super::stream::{Io, put_answer, send};
 use super::{Call, PeerError};
+use crate::raft::blocking;
 use crate::raft::convert;
-use crate::raft::log_store::blocking;
 use crate::raft::snapshots::{Receiving, Snapshots, meta_of};
 use crate::raft::types::{RaftSnapshot, SnapshotData, Types};
 use crate::raft::vitals::Vitals;
@@ -229,7 +229,7 @@ where
     async fn begin(&mut self, manifest: Manifest) -> Result<Vec<Missing>, End> {
         let snapshots = &self.server.context.snapshots;
         let (dir, own) = (snapshots.incoming(), snapshots.current());
-        let begin = blocking(move || {
+        let begin = blocking::io(move || {
             let own = own.as_ref().map(|own| &own.snapshot);
             let own = own.map(|own| (own.path.as_path(), &own.manifest));
             Staging::begin(&dir, manifest, own)
@@ -298,7 +298,7 @@ where
 
     async fn put(&mut self, file: usize, offset: u64, bytes: Bytes) -> Result<(), End> {
         let mut staging = self.staging.take().expect("it is there between two steps");
-        let put = blocking(move || {
+        let put = blocking::io(move || {
             let put = staging.put(file, offset, &bytes);
             Ok((staging, put))
         });
@@ -313,14 +313,14 @@ where
         let snapshots = self.server.context.snapshots.clone();
         let assembled = self
             .line
-            .busy(blocking(move || assemble(&snapshots, &staging)));
+            .busy(blocking::io(move || assemble(&snapshots, &staging)));
         let snapshot = assembled.await?.map_err(|error| disk(&error))?;
         let vote = convert::raft_vote(self.header.vote);
         let installing = self.server.raft()?.install_full_snapshot(vote, snapshot);
         let response = self.line.busy(installing).await?.map_err(failed)?;
         if response.vote <= vote {
             let incoming = self.server.context.snapshots.incoming();
-            let cleared = blocking(move || Staging::clear(&incoming)).await;
+            let cleared = blocking::io(move || Staging::clear(&incoming)).await;
             cleared.map_err(|error| disk(&error))?;
         }
         Ok(convert::vote(&response.vote))

@@ -322,11 +322,11 @@ fn a_state_that_lost_a_file_is_damaged_and_one_that_is_in_use_is_not() {
         let dir = tempfile::tempdir().unwrap();
         let root = dir.path().join("state");
         make(&root, 40);
-        let database = super::super::dirs::inspect(&root).unwrap().unwrap();
+        let database = dirs::inspect(&root).unwrap().unwrap();
         for entry in fs::read_dir(&database).unwrap() {
             let path = entry.unwrap().path();
             if path.to_string_lossy().contains(name) {
-                std::fs::remove_file(path).unwrap();
+                fs::remove_file(path).unwrap();
             }
         }
         let opened = State::open_checked(&root, super::Options::default());
