@@ -167,6 +167,39 @@ async fn a_byte_changed_on_the_way_is_refused_by_file_and_the_old_state_stays() 
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_full_disk_takes_no_snapshot_and_no_more_of_one_until_it_has_room() {
+    /// Too little to take anything, enough to start.
+    const FULL: u64 = 300 * MIB;
+    let mut options = short_log();
+    options.snapshots.rate = 2 * MIB;
+    let mut cluster = Cluster::formed_with(3, options, Guards::ALL).await;
+    leave_node_3_behind(&mut cluster).await;
+    let refusals = |cluster: &Cluster| {
+        let failures = cluster.net.failures().into_iter();
+        failures
+            .filter(|why| why.contains("the disk is full"))
+            .count()
+    };
+    cluster.set_free(3, FULL);
+    cluster.start(3).await;
+    eventually("it is refused", || refusals(&cluster) > 0).await;
+    assert_eq!(cluster.nodes[&3].snapshots().received_bytes, 0);
+    cluster.set_free(3, 50_000 * MIB);
+    eventually("some of it came", || {
+        cluster.nodes[&3].snapshots().received_bytes > 0
+    })
+    .await;
+    let before = refusals(&cluster);
+    cluster.set_free(3, FULL);
+    eventually("the rest is refused", || refusals(&cluster) > before).await;
+    assert_eq!(cluster.nodes[&3].snapshots().counters.installed, 0);
+    cluster.set_free(3, 50_000 * MIB);
+    wait_installed(&cluster).await;
+    cluster.converge().await;
+    assert_eq!(cluster.faults(), [""; 0]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_transfer_ends_with_its_leader_and_the_next_leader_finishes_it() {
     let mut cluster = cluster().await;
     leave_node_3_behind(&mut cluster).await;
