@@ -24,3 +24,5 @@ say "test: nodes killed, frozen and cut off under load, and what their clients s
 scripts/faults.sh short
 say "test: nodes killed while transfers are posted by the thousand, and the books held against all of them"
 scripts/faults.sh kills --seed 7 --hits 8 --transfers 5000
+say "test: files of a node harmed, and what it makes of them"
+scripts/faults.sh flips --seed 7 --flips 1500 --nodes 4

@@ -116,7 +116,8 @@ pub(crate) fn draw(subject: &dyn Subject, flips: usize, random: &mut Random) -> 
         let picked = (first..bytes.len()).step_by(step);
         harms.extend(picked.map(|byte| flip(name, byte, random)));
     }
-    let left = flips.saturating_sub(whole);
+    // However large the small ones are together.
+    let left = flips.saturating_sub(whole).max(flips / 3);
     for _ in 0..if large.is_empty() { 0 } else { left } {
         let (name, bytes) = random.pick(&large);
         harms.push(flip(name, below(random, bytes.len()), random));
