@@ -81,8 +81,11 @@
 //!    what is in it, so it comes back only under a new id.
 //! 2. The state is disposable while the log is intact. Whoever finds it damaged, at the start, on a read or in a round of
 //!    `raft::scrub::Scrubber`, raises an alarm that marks its directory (`storage::state::State::damage`); the node stops.
-//! 3. The next start (`raft::repair::Opening::open`) sets such a state aside, and one that does not fit the log too, before there
-//!    is a core. It gets another from the log, from its own newest snapshot that is whole, or from a peer (`raft::repair::fetch`).
+//! 3. `raft::digests::Comparer` compares the digest of the state with those of the other nodes. Who differs from a majority raises
+//!    the same alarm; where no majority has the same, `raft::client::Client::write` takes nothing.
+//! 4. The next start (`raft::repair::Opening::open`) sets such a state aside, and one that does not fit the log too, before there
+//!    is a core. It gets another from the log, from its own newest snapshot that is whole (but not where it differed from the
+//!    others), or from a peer (`raft::repair::fetch`).
 //!
 //! # The life of a member
 //!
@@ -100,7 +103,7 @@
 //! # What holds always
 //!
 //! - An acknowledged write is on the disks of a majority. What a node applies is on its own disk first.
-//! - The same entries give the same state and the same digest on every node.
+//! - The same entries give the same state and the same digest on every node; one that has another stops.
 //! - In every ledger, debits equal credits after every entry; a node that finds otherwise stops.
 //! - A transfer id has one fate for ever: posted once, or refused for a reason of state and never posted.
 //! - A command under an idempotency key is done once and answered alike for a day of log time at least; log time passes

@@ -19,8 +19,8 @@ use super::doc::{Operation, schema};
 use super::edge::role_name;
 use super::error::{ApiError, Code};
 use super::routes::Routes;
-use super::{Shared, blocking};
-use crate::raft::{DiskSpace, Role, Room, Stats, Status};
+use super::{Shared, blocking, consistency};
+use crate::raft::{Agreement, Consistency, DiskSpace, Role, Room, Stats, Status};
 
 /// The format every version of Prometheus reads.
 const FORMAT: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -52,6 +52,7 @@ async fn show(State(app): State<Shared>, Input(call): Input) -> Result<Answer, A
         of_apply(&mut page, &stats);
         snapshots::show(&mut page, &stats.snapshots);
         of_scrub(&mut page, &stats);
+        of_consistency(&mut page, &app.raft.consistency());
         app.meter.show(&mut page);
         Ok(page.text())
     });
@@ -286,6 +287,19 @@ fn of_scrub(page: &mut Families, stats: &Stats) {
         "quorate_scrub_findings_total",
         "Files found damaged; of a damaged state or log the node stops.",
         scrub.findings,
+    );
+}
+
+fn of_consistency(page: &mut Families, seen: &Consistency) {
+    let samples = Agreement::ALL.map(|agreement| {
+        let nodes = seen.nodes.values();
+        let count = nodes.filter(|node| node.agreement == agreement).count();
+        Sample::of(count as u64).with("agreement", consistency::name(agreement))
+    });
+    page.gauges(
+        "quorate_consistency_nodes",
+        "Members by how their states compared when this node last looked: one that differs, or is disputed, is wrong.",
+        samples.into(),
     );
 }
 

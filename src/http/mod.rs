@@ -97,6 +97,7 @@ mod kv;
 mod idempotency;
 
 mod cluster;
+mod consistency;
 
 mod leader;
 
@@ -185,6 +186,7 @@ fn routes() -> routes::Routes {
         .merge(kv::routes())
         .merge(idempotency::routes())
         .merge(cluster::routes())
+        .merge(consistency::routes())
         .merge(leader::routes())
         .merge(members::routes())
         .merge(log::routes())

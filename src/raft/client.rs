@@ -12,6 +12,7 @@ use openraft::type_config::alias::WatchReceiverOf;
 
 use super::batcher::{self, Batcher};
 use super::blocking;
+use super::digests::{Compared, Consistency};
 use super::form::Former;
 use super::hand_over::HandOver;
 use super::members::Members;
@@ -68,6 +69,7 @@ pub(super) struct Node<S> {
     pub(super) faults: Faults,
     pub(super) counters: Counters,
     pub(super) scrubbed: super::scrub::Counters,
+    pub(super) compared: Compared,
 }
 
 impl<S: Replica + Clone> Client<S> {
@@ -81,6 +83,7 @@ impl<S: Replica + Clone> Client<S> {
         let ticket = self
             .node
             .check_may_write()
+            .and_then(|()| self.node.check_agrees())
             .and_then(|()| self.node.check_space(Some(command)))
             .and_then(|()| self.node.encode(command))
             .and_then(|bytes| self.node.batcher.enter(bytes, deadline));
@@ -103,6 +106,7 @@ impl<S: Replica + Clone> Client<S> {
     pub fn check_room(&self, bytes: usize, deadline: Instant) -> Result<(), WriteError> {
         match self.node.check_may_write() {
             Ok(()) => {
+                self.node.check_agrees()?;
                 self.node.check_space(None)?;
                 self.node.batcher.check_room(bytes, deadline)
             }
@@ -124,6 +128,11 @@ impl<S: Replica + Clone> Client<S> {
     /// Waits until this node has applied the entry at `index`; returns whether it has by `deadline`.
     pub async fn wait_applied(&self, index: u64, deadline: Instant) -> bool {
         self.node.barriers.wait_applied(index, deadline).await
+    }
+
+    /// How the states of the nodes compared when this node last looked.
+    pub fn consistency(&self) -> Consistency {
+        self.node.compared.get()
     }
 
     /// This node's view of itself and the cluster.
@@ -292,6 +301,11 @@ impl<S: Replica + Clone> Node<S> {
     }
 
     /// Whether the disks of the cluster have room for `command`, which adds something if it is not known yet.
+    /// Nothing is added to what may be wrong.
+    fn check_agrees(&self) -> Result<(), WriteError> {
+        self.compared.check().map_err(WriteError::NotReady)
+    }
+
     fn check_space(&self, command: Option<&Command<'_>>) -> Result<(), WriteError> {
         let server = self.server.borrow_watched();
         let configs = server.membership_config.membership().get_joint_config();

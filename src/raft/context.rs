@@ -4,6 +4,7 @@ use std::sync::{Arc, OnceLock};
 
 use openraft::storage::RaftStateMachine;
 
+use super::digests::Marks;
 use super::snapshots::Snapshots;
 use super::state_machine::StateMachine;
 use super::types::Types;
@@ -31,6 +32,8 @@ where
     pub(crate) raft: OnceLock<openraft::Raft<Types, SM>>,
     /// Whether log and vote are empty: only then may a cluster id be replaced.
     pub(crate) pristine: Box<dyn Fn() -> bool + Send + Sync>,
+    /// Where its state was with which digest, of which it tells others.
+    pub(crate) marks: Marks,
     /// Its snapshots, beside which those of others come in.
     pub(crate) snapshots: Snapshots,
 }

@@ -29,6 +29,7 @@ mod noise;
 mod peer;
 mod wire;
 
+mod digests;
 mod gate;
 mod hand_over;
 mod scrub;
@@ -47,6 +48,7 @@ mod start;
 pub mod sim;
 
 pub use client::Client;
+pub use digests::{Agreement, Consistency, NodeDigest};
 pub(crate) use gate::Gate;
 pub use peer::{
     CALL_LEN_MAX, Call, Peer, PeerError, SNAPSHOT_PATH, SNAPSHOT_PROTOCOL, STREAM_PATH,

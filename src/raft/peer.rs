@@ -38,6 +38,8 @@ pub enum Call {
     PreVote,
     /// Take over leadership.
     Transfer,
+    /// Where were you with which digest.
+    Marks,
     /// Give a snapshot, piece by piece, to a node that has no state to start from.
     Fetch,
     /// Take a snapshot: on a connection of its own, so that nothing waits behind it.
@@ -46,13 +48,14 @@ pub enum Call {
 
 impl Call {
     /// Every call with one answer.
-    pub const ALL: [Call; 7] = [
+    pub const ALL: [Call; 8] = [
         Call::Hello,
         Call::Adopt,
         Call::Append,
         Call::Vote,
         Call::PreVote,
         Call::Transfer,
+        Call::Marks,
         Call::Fetch,
     ];
 
@@ -65,6 +68,7 @@ impl Call {
             Call::Vote => "/raft/vote",
             Call::PreVote => "/raft/pre-vote",
             Call::Transfer => "/raft/transfer",
+            Call::Marks => "/raft/marks",
             Call::Fetch => "/raft/fetch",
             Call::Snapshot => SNAPSHOT_PATH,
         }

@@ -27,6 +27,7 @@ pub(super) use fetch::{Asked, Given};
 
 use super::Options;
 use super::blocking;
+use super::digests::ALONE;
 use super::form::UnaryCall;
 use crate::storage::identity::DataDir;
 use crate::storage::log::Log;
@@ -78,9 +79,15 @@ impl Opening {
                 }
                 Fit::Ahead => return self.ahead(state),
             },
-            Err(why) => self.renew(&why).await?,
+            Err(why) => {
+                let state = self.renew(&why).await?;
+                // Its snapshots may have been made when it was wrong already.
+                let own = !why.contains(ALONE);
+                self.fill(&state, own).await?;
+                return Ok(state);
+            }
         };
-        self.fill(&state).await?;
+        self.fill(&state, true).await?;
         Ok(state)
     }
 
@@ -106,13 +113,20 @@ impl Opening {
         }
     }
 
-    /// Brings an empty state to where the log goes on.
-    async fn fill(&self, state: &State) -> anyhow::Result<()> {
+    /// Brings an empty state to where the log goes on, from a snapshot of this node if one of its `own` will do.
+    async fn fill(&self, state: &State, own: bool) -> anyhow::Result<()> {
         let Some(purged) = self.log.state().purged else {
             tracing::warn!("the state is made again from the log, which holds everything");
             return Ok(());
         };
-        let Some(useless) = self.fill_from_own(state).await? else {
+        let useless = match own {
+            true => self.fill_from_own(state).await?,
+            false => {
+                let snapshots = self.own_snapshots()?.into_iter();
+                Some(snapshots.map(|(path, _)| path).collect())
+            }
+        };
+        let Some(useless) = useless else {
             return Ok(());
         };
         let members = self.members().await?;

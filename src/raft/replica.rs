@@ -66,6 +66,9 @@ pub trait Replica: Send + Sync + 'static {
     /// Becomes `Some` when it turns out to be damaged.
     fn damage(&self) -> watch::Receiver<Option<String>>;
 
+    /// Has it count as damaged, because of `why`.
+    fn condemn(&self, why: &str);
+
     /// The orderly end. Blocking.
     ///
     /// # Errors
@@ -116,6 +119,10 @@ impl Replica for State {
 
     fn damage(&self) -> watch::Receiver<Option<String>> {
         State::damage(self)
+    }
+
+    fn condemn(&self, why: &str) {
+        State::condemn(self, why);
     }
 
     fn close(&self) -> Result<Option<LogId>, Fault> {

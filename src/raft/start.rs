@@ -15,6 +15,7 @@ use super::batcher::Batcher;
 use super::client::{Client, Node};
 use super::clocks::LogClock;
 use super::context::PeerContext;
+use super::digests::{Compared, Comparer, Marks};
 use super::flush_gate::FlushGate;
 use super::form::{Former, UnaryCall};
 use super::hand_over::HandOver;
@@ -92,7 +93,8 @@ where
     recover::finish(&parts.dir.identity(), &parts.log, &parts.state).await?;
     let log_store = LogStore::new(parts.log.clone(), parts.state.clone());
     let snapshots = open_snapshots(&parts)?;
-    let machine = machine(&parts, snapshots.clone());
+    let marks = Marks::default();
+    let machine = machine(&parts, snapshots.clone(), marks.clone());
     let gate = gate(&parts, log_store.clone(), machine.clone()).await?;
     let context = Arc::new(PeerContext {
         dir: parts.dir.clone(),
@@ -102,6 +104,7 @@ where
         options: parts.options.clone(),
         raft: OnceLock::new(),
         pristine: pristine(&parts.log),
+        marks,
         snapshots: snapshots.clone(),
     });
     let applied = machine.watch_applied();
@@ -140,7 +143,11 @@ fn open_snapshots<S: Replica>(parts: &Parts<S>) -> anyhow::Result<Snapshots> {
         .with_context(|| format!("the snapshots in {} cannot be used", dir.display()))
 }
 
-fn machine<S: Replica + Clone>(parts: &Parts<S>, snapshots: Snapshots) -> StateMachine {
+fn machine<S: Replica + Clone>(
+    parts: &Parts<S>,
+    snapshots: Snapshots,
+    marks: Marks,
+) -> StateMachine {
     let flushed = match parts.guards.flush_gate {
         true => FlushGate::of(&parts.log),
         #[cfg(test)]
@@ -148,7 +155,7 @@ fn machine<S: Replica + Clone>(parts: &Parts<S>, snapshots: Snapshots) -> StateM
         #[cfg(not(test))]
         false => unreachable!("guards are only ever off in tests"),
     };
-    StateMachine::new(parts.state.clone(), flushed, snapshots)
+    StateMachine::new(parts.state.clone(), flushed, snapshots, marks)
 }
 
 fn checked_config<S>(parts: &Parts<S>) -> anyhow::Result<Config> {
@@ -262,6 +269,15 @@ fn assemble<S: Replica + Clone>(
         counters: scrubbed.clone(),
     };
     faults.supervise("scrubbing", scrubber.run());
+    let compared = Compared::default();
+    let comparer = Comparer {
+        context: context.clone(),
+        raft: raft.clone(),
+        call: call.clone(),
+        state: Arc::new(state.clone()),
+        compared: compared.clone(),
+    };
+    faults.supervise("comparing", comparer.run());
     faults.supervise(
         "contact",
         status::watch_contact(raft.clone(), contact.clone(), options.clone()),
@@ -314,6 +330,7 @@ fn assemble<S: Replica + Clone>(
         faults,
         counters: super::stats::Counters::default(),
         scrubbed,
+        compared,
         raft,
     };
     Client {

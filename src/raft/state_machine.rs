@@ -10,6 +10,7 @@ use openraft::storage::{ApplyResponder, EntryResponder, RaftSnapshotBuilder, Raf
 use super::Replica;
 use super::blocking;
 use super::convert;
+use super::digests::Marks;
 use super::flush_gate::FlushGate;
 use super::snapshots::{Snapshots, meta_of};
 use super::types::{
@@ -19,8 +20,6 @@ use crate::storage::{LogEntry, LogId, crash, snapshot, watch};
 
 /// Bytes of entries applied, and written to the state, at once.
 const CHUNK_BYTES_MAX: usize = 16 << 20;
-/// Entries applied at once.
-const CHUNK_ENTRIES_MAX: usize = 4096;
 
 /// Applies committed entries to the state; clones are the same machine.
 #[derive(Clone)]
@@ -28,6 +27,7 @@ pub(crate) struct StateMachine {
     state: Arc<dyn Replica>,
     flushed: FlushGate,
     snapshots: Snapshots,
+    marks: Marks,
     applied: watch::Sender<Option<LogId>>,
 }
 
@@ -52,12 +52,16 @@ impl StateMachine {
         state: impl Replica,
         flushed: FlushGate,
         snapshots: Snapshots,
+        marks: Marks,
     ) -> StateMachine {
-        let applied = watch::Sender::new(state.applied().log_id);
+        let applied = state.applied();
+        marks.note(&applied);
+        let applied = watch::Sender::new(applied.log_id);
         StateMachine {
             state: Arc::new(state),
             flushed,
             snapshots,
+            marks,
             applied,
         }
     }
@@ -71,8 +75,13 @@ impl StateMachine {
         let Some(last) = chunk.entries.last().map(|entry| entry.id) else {
             return Ok(());
         };
-        let (state, entries) = (self.state.clone(), chunk.entries);
-        let replies = blocking::io(move || state.apply(&entries).map_err(io::Error::other)).await?;
+        let (state, marks, entries) = (self.state.clone(), self.marks.clone(), chunk.entries);
+        let replies = blocking::io(move || {
+            let replies = state.apply(&entries).map_err(io::Error::other)?;
+            marks.note(&state.applied());
+            Ok(replies)
+        })
+        .await?;
         assert_eq!(
             replies.len(),
             chunk.responders.len(),
@@ -97,7 +106,8 @@ impl Chunk {
     }
 
     fn is_full(&self) -> bool {
-        self.bytes >= CHUNK_BYTES_MAX || self.entries.len() >= CHUNK_ENTRIES_MAX
+        let ends_at_mark = |entry: &LogEntry| Marks::is_due(entry.id.index);
+        self.bytes >= CHUNK_BYTES_MAX || self.entries.last().is_some_and(ends_at_mark)
     }
 }
 
@@ -172,13 +182,16 @@ impl RaftStateMachine<Types> for StateMachine {
         // past it: the node would not start again.
         self.flushed.settle().await?;
         crash::at("install:settled");
-        let (state, from) = (self.state.clone(), snapshot.clone());
+        let (state, marks, from) = (self.state.clone(), self.marks.clone(), snapshot.clone());
         blocking::io(move || {
             if !from.verified {
                 snapshot::verify(&from.path, &from.manifest)?;
             }
             let dir = snapshot::state_dir(&from.path);
-            state.install(&dir).map_err(io::Error::other)
+            marks.clear();
+            state.install(&dir).map_err(io::Error::other)?;
+            marks.note(&state.applied());
+            Ok(())
         })
         .await?;
         crash::at("install:done");

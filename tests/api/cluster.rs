@@ -40,6 +40,32 @@ fn a_node_of_no_cluster_is_alive_and_not_ready() {
 }
 
 #[test]
+fn every_node_says_whether_the_states_are_the_same() {
+    run(async {
+        let nodes = Nodes::formed(3).await;
+        assert_eq!(nodes.put(1, "/v1/kv/a", &[], "1").await.status, 200);
+        for id in 1..=3 {
+            let seen = async || nodes.get(id, "/v1/cluster/consistency").await.json();
+            nodes
+                .wait_for(|| async { seen().await["agree"] == true })
+                .await;
+            let seen = seen().await;
+            let of = |id: usize| &seen["nodes"][id - 1];
+            assert_eq!(of(3)["agreement"], "agrees");
+            assert_eq!(of(3)["digest"].as_str().unwrap().len(), 64);
+            assert_eq!(seen["disputed"], serde_json::Value::Null);
+            let metrics = nodes.get(id, "/metrics").await;
+            let text = String::from_utf8(metrics.body.to_vec()).unwrap();
+            assert!(
+                text.contains("quorate_consistency_nodes{agreement=\"agrees\"} 3"),
+                "{text}"
+            );
+        }
+        nodes.end().await;
+    });
+}
+
+#[test]
 fn a_cluster_is_formed_once() {
     run(async {
         let nodes = Nodes::start(3).await;

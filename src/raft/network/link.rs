@@ -176,7 +176,9 @@ impl<C: Connect> Link<C> {
                     Call::Vote | Call::PreVote => RPCTypes::Vote,
                     Call::Transfer => RPCTypes::TransferLeader,
                     Call::Snapshot | Call::Fetch => RPCTypes::InstallSnapshot,
-                    Call::Hello | Call::Adopt | Call::Append => RPCTypes::AppendEntries,
+                    Call::Hello | Call::Adopt | Call::Append | Call::Marks => {
+                        RPCTypes::AppendEntries
+                    }
                 },
                 id: self.shared.dir.identity().node_id,
                 target: self.target,

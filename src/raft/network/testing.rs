@@ -94,6 +94,7 @@ impl Node {
             options: options(),
             raft: OnceLock::new(),
             pristine: pristine(log.clone()),
+            marks: Default::default(),
             snapshots: Snapshots::open(tmp.path().join("snapshots"), None, None).unwrap(),
         });
         assert!(context.raft.set(raft.clone()).is_ok());

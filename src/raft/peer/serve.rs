@@ -34,9 +34,12 @@ impl<SM: RaftStateMachine<Types, SnapshotData = SnapshotData>> Serve for Server<
             match call {
                 Call::Hello => self.hello(&body),
                 Call::Adopt => self.adopt(&body).await,
-                Call::Append | Call::Vote | Call::PreVote | Call::Transfer | Call::Fetch => {
-                    self.consensus(call, body).await
-                }
+                Call::Append
+                | Call::Vote
+                | Call::PreVote
+                | Call::Transfer
+                | Call::Marks
+                | Call::Fetch => self.consensus(call, body).await,
                 Call::Snapshot => Err(PeerError("a snapshot is sent on a stream".to_owned())),
             }
         }
@@ -144,6 +147,7 @@ impl<SM: RaftStateMachine<Types>> Server<SM> {
             Call::Append => self.append(header, cursor).await,
             Call::Vote | Call::PreVote => self.vote(header, cursor).await,
             Call::Transfer => self.transfer(header, cursor).await,
+            Call::Marks => Ok(Answer::Rare(rare::encode(&self.context.marks.all()).into())),
             Call::Fetch => self.fetch(header, cursor).await,
             Call::Hello | Call::Adopt => unreachable!("handshakes carry no header"),
             Call::Snapshot => unreachable!("a snapshot is no call"),

@@ -1,6 +1,7 @@
 //! Three nodes in one process: what must hold when disks hang, wires break and nodes restart.
 
 mod cluster;
+mod digests;
 mod disk;
 mod net;
 

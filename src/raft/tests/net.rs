@@ -139,7 +139,7 @@ impl TestNet {
                 &context,
                 &postcard::from_bytes(&body).expect(decoded),
             )),
-            Call::Fetch => {
+            Call::Fetch | Call::Marks => {
                 let answered = Peer::new(context).call(call, body).await;
                 return answered.map_err(|error| error.0);
             }

@@ -18,6 +18,7 @@ use super::cluster::{PATIENCE, log_options, state_options};
 use super::disk::SlowDisk;
 use super::net::{self, TestNet};
 use crate::machine::{Command, Expect, entry};
+use crate::raft::digests::Marks;
 use crate::raft::flush_gate::FlushGate;
 use crate::raft::log_store::LogStore;
 use crate::raft::snapshots::Snapshots;
@@ -48,7 +49,7 @@ impl StoreBuilder<Types, LogStore, StateMachine, tempfile::TempDir> for Builder 
 pub(super) fn machine(state: State, gate: FlushGate, root: &Path) -> StateMachine {
     let applied = state.applied().log_id;
     let snapshots = Snapshots::open(root.join("snapshots"), None, applied).unwrap();
-    StateMachine::new(state, gate, snapshots)
+    StateMachine::new(state, gate, snapshots, Marks::default())
 }
 
 #[tokio::test(flavor = "multi_thread")]

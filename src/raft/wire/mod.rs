@@ -131,6 +131,7 @@ fn call_code(call: Call) -> u8 {
         Call::Transfer => 4,
         Call::Snapshot => 5,
         Call::Fetch => 6,
+        Call::Marks => 7,
         Call::Hello | Call::Adopt => {
             unreachable!("a handshake is sent before there is a cluster to name in a header")
         }
@@ -145,6 +146,7 @@ fn call_of(code: u8) -> Result<Call, WireError> {
         4 => Ok(Call::Transfer),
         5 => Ok(Call::Snapshot),
         6 => Ok(Call::Fetch),
+        7 => Ok(Call::Marks),
         other => Err(WireError::malformed(format!("unknown call {other}"))),
     }
 }

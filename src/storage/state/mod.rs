@@ -204,6 +204,17 @@ impl State {
         self.core().apply(entries)
     }
 
+    /// Has this state count as damaged because of `why`: it is marked so, and whoever watches is told.
+    pub fn condemn(&self, why: &str) {
+        self.root.alarm.raise(why);
+    }
+
+    /// Has all that is applied from now on lead to another digest than it should.
+    #[cfg(test)]
+    pub(crate) fn falsify(&self) {
+        lock(&self.core().applied).digest[7] ^= 1;
+    }
+
     /// Reads of the applied state. A view stays at the database it was taken from when a snapshot is installed: take it anew
     /// for each request.
     pub fn view(&self) -> View {
