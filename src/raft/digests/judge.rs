@@ -130,7 +130,7 @@ mod tests {
             let marks = marks.iter().map(|(index, digest)| (*index, [*digest; 32]));
             (*id, marks.collect())
         });
-        judge(&members, &heard.collect(), &[members.clone()])
+        judge(&members, &heard.collect(), std::slice::from_ref(&members))
     }
 
     fn agreements(judgement: &Judgement) -> Vec<Agreement> {
@@ -199,7 +199,7 @@ mod tests {
         let mark = |digest: u8| vec![(10, [digest; 32])];
         let heard = BTreeMap::from([(1, mark(1)), (2, mark(2)), (3, mark(2))]);
         let voters = BTreeSet::from([1]);
-        let judgement = judge(&members, &heard, &[voters.clone()]);
+        let judgement = judge(&members, &heard, std::slice::from_ref(&voters));
         assert_eq!(agreements(&judgement), [Agrees, Differs, Differs]);
         let joint = [voters, BTreeSet::from([2, 3])];
         assert_eq!(agreements(&judge(&members, &heard, &joint)), [Disputed; 3]);

@@ -170,7 +170,7 @@ pub(crate) fn play(options: &Options, say: fn(&str)) -> anyhow::Result<bool> {
     for (share, subject) in &subjects {
         let wanted = options.flips * share / 100;
         let harms = harm::draw(&**subject, wanted, &mut random);
-        try_all(&**subject, &harms, &dir, &mut table)?;
+        try_all(&**subject, &harms, &dir, &mut table, say)?;
     }
     std::panic::set_hook(hook);
     let flips = table.sum(|harm| harm == harm::FLIP);
@@ -223,6 +223,7 @@ fn try_all(
     harms: &[Harm],
     dir: &Path,
     table: &mut Table,
+    say: fn(&str),
 ) -> anyhow::Result<()> {
     let next = AtomicUsize::new(0);
     let shared = Mutex::new((table, None));
@@ -232,7 +233,7 @@ fn try_all(
             let (next, shared) = (&next, &shared);
             let dir = dir.join(format!("trial-{core}"));
             let (begin, begun) = mpsc::channel();
-            scope.spawn(move || watch(&begun));
+            scope.spawn(move || watch(&begun, say));
             scope.spawn(move || {
                 while let Some(harm) = harms.get(next.fetch_add(1, Ordering::Relaxed)) {
                     // Whoever watches lives as long as this.
@@ -256,14 +257,16 @@ fn try_all(
 
 /// Ends everything if a trial, of which it is told when it begins, goes on for ever: a node that hangs says nothing of what is
 /// wrong, and who hangs in a library cannot be ended otherwise.
-fn watch(begun: &mpsc::Receiver<String>) {
+fn watch(begun: &mpsc::Receiver<String>, say: fn(&str)) {
     let Ok(mut harm) = begun.recv() else { return };
     loop {
         match begun.recv_timeout(TRIAL_MAX) {
             Ok(next) => harm = next,
             Err(mpsc::RecvTimeoutError::Disconnected) => return,
             Err(mpsc::RecvTimeoutError::Timeout) => {
-                eprintln!("RED {harm}: after {TRIAL_MAX:?} it is still being opened or read");
+                say(&format!(
+                    "RED {harm}: after {TRIAL_MAX:?} it is still being opened or read"
+                ));
                 std::process::exit(1);
             }
         }
