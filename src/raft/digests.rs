@@ -5,7 +5,7 @@
 //! in order, and reads of one node answer other things than reads of another. So each node keeps [`Marks`] of where it was with
 //! which digest, and asks all others for theirs, round after round.
 //!
-//! Most voters decide ([`judge`]). A node that differs from what most of them have does not go on: its state is marked as damaged,
+//! Most voters decide ([`judge()`]). A node that differs from what most of them have does not go on: its state is marked as damaged,
 //! it stops, and its next start gets the state back as after any damage, but from none of its own snapshots, which may be just as
 //! wrong. Where nodes differ and no majority has the same, nobody knows who is right: a leader takes no writes then, until somebody
 //! comes back who tips the scales, or whoever is known to be wrong was replaced.
