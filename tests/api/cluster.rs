@@ -43,7 +43,7 @@ fn a_node_of_no_cluster_is_alive_and_not_ready() {
 fn every_node_says_whether_the_states_are_the_same() {
     run(async {
         let nodes = Nodes::formed(3).await;
-        assert_eq!(nodes.put(1, "/v1/kv/a", &[], "1").await.status, 200);
+        assert_eq!(nodes.put(1, "/v1/kv/a", &[], "1").await.status, 201);
         for id in 1..=3 {
             let seen = async || nodes.get(id, "/v1/cluster/consistency").await.json();
             nodes

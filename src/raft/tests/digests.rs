@@ -1,5 +1,7 @@
 //! States that differ: who finds out, and what becomes of the node that is wrong.
 
+use futures_util::FutureExt;
+
 use super::cluster::{Cluster, eventually, put, put_by_any, soon, until};
 use crate::raft::{Agreement, Client, WriteError};
 
@@ -37,6 +39,18 @@ impl Cluster {
         seen.nodes.get(&of).map(|node| node.agreement)
     }
 
+    /// Makes a snapshot of node `id` and purges its log for it.
+    async fn snapshot(&self, id: u64) {
+        let node = self.client(id).node.clone();
+        let applied = node.state.applied().log_id.unwrap();
+        node.snapshots.make(&node.state).unwrap();
+        eventually("the log is purged", || {
+            let _ = node.raft.trigger().purge_log(applied.index).now_or_never();
+            node.log.state().purged >= Some(applied)
+        })
+        .await;
+    }
+
     async fn wait_agreed(&self) {
         eventually("all agree", || {
             let all = self.nodes.keys();
@@ -61,6 +75,26 @@ async fn a_node_whose_state_differs_from_that_of_a_majority_stops_and_gets_it_ba
         cluster.converge().await;
         cluster.wait_agreed().await;
     }
+    assert_eq!(cluster.faults(), [""; 0]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn its_own_snapshots_are_as_wrong_as_the_state_they_were_made_of() {
+    let mut cluster = Cluster::formed().await;
+    cluster.wait_agreed().await;
+    // There is time until the next comparison.
+    let compared = || cluster.client(3).consistency().at;
+    let before = compared();
+    eventually("they are compared", || compared() > before).await;
+    cluster.falsify(3).await;
+    let has = || cluster.nodes[&3].get("falsified").is_some();
+    eventually("it applied something else", has).await;
+    cluster.snapshot(3).await;
+    cluster.wait_quarantined(3).await;
+    put_by_any(&cluster.clients(), "after", "1").await;
+    cluster.converge().await;
+    cluster.wait_agreed().await;
+    assert!(!cluster.dir(3).join("state.damaged-2").exists());
     assert_eq!(cluster.faults(), [""; 0]);
 }
 

@@ -209,10 +209,10 @@ impl State {
         self.root.alarm.raise(why);
     }
 
-    /// Has all that is applied from now on lead to another digest than it should.
+    /// Has all that is applied from now on be decided otherwise than it should: as if it were an hour later.
     #[cfg(test)]
     pub(crate) fn falsify(&self) {
-        lock(&self.core().applied).digest[7] ^= 1;
+        lock(&self.core().applied).time_ns += 3600 * 1_000_000_000;
     }
 
     /// Reads of the applied state. A view stays at the database it was taken from when a snapshot is installed: take it anew
