@@ -7,6 +7,7 @@
 //! | `logs/nN.applied.jsonl` | harness | what node N applied, as far as its log holds it in the end |
 //! | `logs/nN-K.applied.jsonl` | harness | what it applied before, as it was collected while the run went on |
 //! | `logs/nN.log` | nodes | what node N printed |
+//! | `operator.txt` | harness | what was asked of the nodes to change the members, and answered, for people |
 //! | `final.json` | harness | [`FinalState`] of every node after the last heal |
 //! | `run.json`, `report.md`, `timeline.html`, `plots/*.svg`, `history.edn`, `keys/*.edn` | checkers | see [`crate::report`] |
 //!
@@ -35,6 +36,9 @@ pub(crate) struct Plan {
     pub(crate) workload: String,
     /// The nodes that the cluster began with.
     pub(crate) nodes: Vec<u64>,
+    /// The nodes that it ended with, if that is known: the others were removed.
+    #[serde(default)]
+    pub(crate) members: Vec<u64>,
     /// Version control's name of the source, the hash of the binary, the kernel, and the like, for people.
     #[serde(default)]
     pub(crate) about: BTreeMap<String, String>,

@@ -20,6 +20,8 @@ pub(crate) mod isolation;
 
 pub(crate) mod others;
 
+pub(crate) mod members;
+
 pub(crate) mod flaws;
 
 pub(crate) mod reports;
@@ -58,6 +60,7 @@ const ALL: &[(&str, &[Claim])] = &[
     ("witness", witness::ALL),
     ("isolation", isolation::ALL),
     ("others", others::ALL),
+    ("members", members::ALL),
     ("flaws", flaws::ALL),
     ("reports", reports::ALL),
     ("harness", harness::ALL),

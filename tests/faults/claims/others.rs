@@ -94,7 +94,7 @@ fn a_write_sent_again_is_answered_as_before() {
     assert_red("witness", &twice, "was applied twice");
 }
 
-fn ended(applied: [u64; 2], digests: [&str; 2]) -> Evidence {
+pub(super) fn ended(applied: [u64; 2], digests: [&str; 2]) -> Evidence {
     let mut evidence = evidence(
         "0 > write k 1\n0 ok @1\n0 > write k 2\n0 ok @2",
         &["1 o0\n2 o1", "1 o0\n2 o1"],

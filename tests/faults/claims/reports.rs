@@ -233,7 +233,7 @@ fn a_report_ends_with_what_to_look_at_and_tells_shapes() {
     ] {
         assert!(end.contains(told), "{told} is not in {end}");
     }
-    assert!(text.contains("Nothing to check in this run: bank, set, isolation."));
+    assert!(text.contains("Nothing to check in this run: bank, set, isolation, members."));
     let cut = step(0, &[1, 2, 3], Some("halves: n1 | n2 n3"));
     let tale = format!("-1 install partition {cut}\n-1 heal partition {cut}");
     let text = markdown(&report(&super::tale::evidence(&tale, &[])));

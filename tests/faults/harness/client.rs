@@ -29,7 +29,7 @@ pub(crate) struct Client {
     world: Arc<World>,
     random: Random,
     process: i64,
-    /// The node that it always asks; none for one that asks any.
+    /// The node that it always asks, for as long as that is there; none for one that asks any.
     home: Option<u64>,
     connections: BTreeMap<u64, Connection>,
     /// Answered writes to be sent once more, with the node that answered, when they are due.
@@ -44,10 +44,10 @@ pub(crate) struct Client {
 impl Client {
     /// A client; every second one always asks the same node, and of these every second only reads.
     pub(crate) fn new(world: Arc<World>, number: u64, seed: u64, resent: u64) -> Client {
-        let nodes = world.nodes.len() as u64;
+        let nodes = world.roster.present();
         // Those that only read are spread over all nodes too.
-        let place = (number / 4 + number / 2) % nodes;
-        let home = world.nodes[usize::try_from(place).expect("few nodes")].0;
+        let place = (number / 4 + number / 2) % nodes.len() as u64;
+        let home = nodes[usize::try_from(place).expect("few nodes")].0;
         Client {
             process: world.process(),
             random: Random::new(seed),
@@ -224,14 +224,20 @@ impl Client {
     }
 
     fn whom(&mut self) -> u64 {
-        match self.home {
-            Some(home) => home,
-            None => self.random.pick(&self.world.nodes).0,
+        let present = self.world.roster.present();
+        match &mut self.home {
+            None => self.random.pick(&present).0,
+            Some(home) => {
+                if !self.world.roster.has(*home) {
+                    *home = self.random.pick(&present).0;
+                }
+                *home
+            }
         }
     }
 
     fn another(&mut self, node: u64) -> u64 {
-        let others = self.world.nodes.iter().map(|(id, _)| *id);
+        let others = self.world.roster.present().into_iter().map(|(id, _)| id);
         let others: Vec<u64> = others.filter(|id| *id != node).collect();
         *self.random.pick(&others)
     }

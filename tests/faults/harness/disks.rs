@@ -23,6 +23,7 @@ pub(crate) const SIZE: &str = "512M";
 /// A file system for each node.
 pub(crate) struct Disks {
     dir: PathBuf,
+    size: String,
     nodes: Vec<u64>,
 }
 
@@ -32,20 +33,30 @@ impl Disks {
     /// # Errors
     /// When the system does not let us.
     pub(crate) fn make(dir: &Path, nodes: &[u64], size: &str) -> anyhow::Result<Disks> {
-        let disks = Disks {
+        let mut disks = Disks {
             dir: dir.to_owned(),
-            nodes: nodes.to_vec(),
+            size: size.to_owned(),
+            nodes: Vec::new(),
         };
-        for node in nodes {
-            let image = disks.image(*node);
-            run(Command::new("truncate").args(["--size", size]).arg(&image))?;
-            run(Command::new("mkfs.ext4")
-                .args(["-q", "-F", "-m", "0"])
-                .arg(&image))?;
-            std::fs::create_dir_all(disks.mount_point(*node))?;
-            disks.mount(*node)?;
-        }
+        nodes.iter().try_for_each(|node| disks.add(*node))?;
         Ok(disks)
+    }
+
+    /// One more.
+    ///
+    /// # Errors
+    /// When the system does not let us.
+    pub(crate) fn add(&mut self, node: u64) -> anyhow::Result<()> {
+        self.nodes.push(node);
+        let image = self.image(node);
+        run(Command::new("truncate")
+            .args(["--size", &self.size])
+            .arg(&image))?;
+        run(Command::new("mkfs.ext4")
+            .args(["-q", "-F", "-m", "0"])
+            .arg(&image))?;
+        std::fs::create_dir_all(self.mount_point(node))?;
+        self.mount(node)
     }
 
     fn image(&self, node: u64) -> PathBuf {

@@ -14,10 +14,11 @@ use serde_json::Value;
 use super::client::Client;
 use super::follow::{Piece, holes};
 use super::nodes::Nodes;
+use super::operator::membership;
 use super::workloads::{Planned, bank};
 use super::world::World;
 use super::{api, applied, http};
-use crate::history::{Call, Happening, Level};
+use crate::history::{Call, Happening, Level, Membership};
 use crate::random::Random;
 use crate::run::{FinalState, Mark};
 
@@ -25,6 +26,8 @@ use crate::run::{FinalState, Mark};
 const HEALED: Duration = Duration::from_secs(30);
 /// How long one operation of the final phase may take, all its attempts together.
 const ANSWERED: Duration = Duration::from_secs(15);
+/// How long it may take until every node knows who belongs to the cluster.
+const TOLD: Duration = Duration::from_secs(5);
 /// How long stopping may take.
 const STOPPED: Duration = Duration::from_secs(60);
 
@@ -43,6 +46,7 @@ pub(crate) fn heal(nodes: &mut Nodes) -> anyhow::Result<Duration> {
     }
     let start = Instant::now();
     wait_ready(nodes)?;
+    nodes.wait_gone(HEALED)?;
     Ok(start.elapsed())
 }
 
@@ -102,6 +106,27 @@ pub(crate) fn converge(nodes: &Nodes) -> anyhow::Result<()> {
             "the nodes have applied {applied:?} after {waited:?}"
         );
         std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// Writes down who belongs to the cluster, as each node says it: as soon as it is what the operator was told, or after a while.
+pub(crate) fn members(world: &World, nodes: &Nodes) {
+    let start = Instant::now();
+    let glance = Duration::from_millis(500);
+    let said = |id: u64| {
+        let reply = http::ask(nodes.addr(id), "GET", "/v1/cluster", "", glance);
+        reply.ok().and_then(|reply| membership(&reply.json()))
+    };
+    for node in nodes.ids() {
+        let mut told = said(node);
+        let is_so = |told: &Membership| nodes.membership().fits(told);
+        while !told.as_ref().is_some_and(is_so) && start.elapsed() < TOLD {
+            std::thread::sleep(Duration::from_millis(20));
+            told = said(node);
+        }
+        if let Some(members) = told {
+            world.say(&Happening::Members { node, members });
+        }
     }
 }
 

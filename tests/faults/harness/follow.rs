@@ -42,27 +42,41 @@ pub(crate) struct Piece {
 /// Threads that ask.
 pub(crate) struct Followers {
     stop: Arc<AtomicBool>,
-    threads: Vec<JoinHandle<Vec<Piece>>>,
+    starting: JoinHandle<Vec<JoinHandle<Vec<Piece>>>>,
 }
 
 impl Followers {
-    /// One a node, each in a thread of its own: a frozen node keeps whoever asks it waiting.
+    /// One a node, whenever it comes, each in a thread of its own: a frozen node keeps whoever asks it waiting.
     pub(crate) fn start(world: &Arc<World>) -> Followers {
         let stop = Arc::new(AtomicBool::new(false));
-        let follow = |(node, addr): &(u64, SocketAddr)| {
-            let follower = Follower::new(*node, *addr);
-            let (world, stop) = (Arc::clone(world), Arc::clone(&stop));
-            thread::spawn(move || follower.run(&world, &stop))
-        };
-        let threads = world.nodes.iter().map(follow).collect();
-        Followers { stop, threads }
+        let (world, ends) = (Arc::clone(world), Arc::clone(&stop));
+        let starting = thread::spawn(move || {
+            let mut threads = Vec::new();
+            loop {
+                let is_last = ends.load(Ordering::Relaxed);
+                for (node, addr) in world.roster.ever().split_off(threads.len()) {
+                    let follower = Follower::new(node, addr);
+                    let (world, ends) = (Arc::clone(&world), Arc::clone(&ends));
+                    threads.push(thread::spawn(move || follower.run(&world, &ends)));
+                }
+                if is_last {
+                    return threads;
+                }
+                thread::sleep(PACE);
+            }
+        });
+        Followers { stop, starting }
     }
 
     /// Asks every node a last time; gives what was collected.
     pub(crate) fn end(self, world: &World) -> Vec<Piece> {
         self.stop.store(true, Ordering::Relaxed);
         let mut pieces = Vec::new();
-        for thread in self.threads {
+        let threads = self.starting.join().unwrap_or_else(|_| {
+            world.fail("the thread that has applied logs collected panicked");
+            Vec::new()
+        });
+        for thread in threads {
             match thread.join() {
                 Ok(found) => pieces.extend(found),
                 Err(_) => world.fail("a thread that collects an applied log panicked"),
@@ -102,7 +116,9 @@ impl Follower {
     fn run(mut self, world: &World, stop: &AtomicBool) -> Vec<Piece> {
         let mut last_looks = 0;
         loop {
-            let is_last = stop.load(Ordering::Relaxed);
+            // Who was removed has little time left, and will not come back.
+            let is_gone = !world.roster.has(self.piece.node);
+            let is_last = is_gone || stop.load(Ordering::Relaxed);
             let seen = match self.look() {
                 Ok(is_seen) => is_seen,
                 Err(wrong) => {

@@ -49,9 +49,13 @@ pub(crate) mod net;
 
 pub(crate) mod nodes;
 
+pub(crate) mod operator;
+
 pub(crate) mod options;
 
 pub(crate) mod plan;
+
+pub(crate) mod roster;
 
 pub(crate) mod scenarios;
 
@@ -113,8 +117,7 @@ pub(crate) fn run(options: &Options, say: impl Fn(&str)) -> anyhow::Result<PathB
     let mut nodes = Nodes::new(&dir, &binary, options.nodes, pace, flags)?;
     equip(&mut nodes, options, &faults, &say);
     let history = File::create(dir.join("history.jsonl"))?;
-    let addresses = nodes.ids().into_iter().map(|id| (id, nodes.addr(id)));
-    let world = Arc::new(World::new(history, addresses.collect()));
+    let world = Arc::new(World::new(history, nodes.roster()));
     let has_bank = workloads.iter().any(|workload| workload.needs_bank());
     let followers = options.snapshots.then(|| Followers::start(&world));
     match begin(&mut nodes, has_bank) {
@@ -256,6 +259,7 @@ fn work(
         if let Err(error) = finish::converge(nodes) {
             world.fail(format!("after the final phase: {error:#}"));
         }
+        finish::members(world, nodes);
     }
     watch.end();
     if let Ok(dead) = nodes.look_for_dead()

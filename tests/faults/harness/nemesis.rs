@@ -48,6 +48,7 @@ pub(crate) struct Nemesis {
 struct Active {
     id: u64,
     fault: &'static str,
+    is_beside: bool,
     nodes: Vec<u64>,
     on_leader: bool,
     ends: Instant,
@@ -85,7 +86,8 @@ impl Nemesis {
         while Instant::now() < end && !self.world.is_stopped() {
             self.heal_due(nodes, Instant::now());
             self.look_for_dead(nodes);
-            if Instant::now() >= next && self.active.len() < self.overlap {
+            let in_force = self.active.iter().filter(|active| !active.is_beside);
+            if Instant::now() >= next && in_force.count() < self.overlap {
                 next = Instant::now() + self.install(nodes);
             }
             std::thread::sleep(LOOK);
@@ -183,6 +185,7 @@ impl Nemesis {
         self.active.push(Active {
             id,
             fault: fault.name(),
+            is_beside: fault.is_beside(),
             nodes: nodes.clone(),
             on_leader,
             ends: Instant::now() + lasts,
@@ -205,7 +208,8 @@ impl Nemesis {
             .into_iter()
             .partition(is_over);
         self.active = later;
-        let due: Vec<Active> = due;
+        let mut due: Vec<Active> = due;
+        due.sort_by_key(|active| active.is_beside);
         for active in due {
             let healed = (active.heal)(nodes);
             let (outcome, reason) = match healed {
@@ -219,6 +223,9 @@ impl Nemesis {
             };
             let name = active.fault.to_owned();
             self.world.say(&Happening::Heal(name, step));
+            if let Some(changed) = nodes.take_changed() {
+                self.world.say(&Happening::Changed(changed));
+            }
             if outcome == Done::Installed {
                 self.world.await_serving(&active.nodes);
             }

@@ -58,7 +58,7 @@ pub(crate) struct Net {
     shared: Arc<Shared>,
     addresses: BTreeMap<u64, Proxied>,
     /// Its threads; dropped last.
-    _runtime: Runtime,
+    runtime: Runtime,
 }
 
 /// Where a node is reached by others.
@@ -71,11 +71,11 @@ pub(crate) struct Proxied {
 }
 
 impl Net {
-    /// Proxies in front of nodes, given by id with their true addresses.
+    /// A network without nodes.
     ///
     /// # Errors
-    /// When there are no threads or ports for it.
-    pub(crate) fn start(nodes: &BTreeMap<u64, Proxied>) -> io::Result<Net> {
+    /// When there are no threads for it.
+    pub(crate) fn start() -> io::Result<Net> {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
             .enable_all()
@@ -86,19 +86,25 @@ impl Net {
             finder: Finder::start(Arc::clone(&processes))?,
             processes,
         });
-        let mut addresses = BTreeMap::new();
-        for (node, real) in nodes {
-            let proxied = Proxied {
-                peer: runtime.block_on(listen(&shared, *node, real.peer))?,
-                client: runtime.block_on(listen(&shared, *node, real.client))?,
-            };
-            addresses.insert(*node, proxied);
-        }
         Ok(Net {
             shared,
-            addresses,
-            _runtime: runtime,
+            addresses: BTreeMap::new(),
+            runtime,
         })
+    }
+
+    /// A proxy in front of a node with these true addresses.
+    ///
+    /// # Errors
+    /// When there are no ports for it.
+    pub(crate) fn add(&mut self, node: u64, real: Proxied) -> io::Result<()> {
+        let before = |real| self.runtime.block_on(listen(&self.shared, node, real));
+        let proxied = Proxied {
+            peer: before(real.peer)?,
+            client: before(real.client)?,
+        };
+        self.addresses.insert(node, proxied);
+        Ok(())
     }
 
     /// Where others reach a node.

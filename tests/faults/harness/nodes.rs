@@ -3,29 +3,31 @@
 //! They die with the thread that started them, so all of this belongs to the main thread. Their process ids are also in a
 //! file of the run directory, after that of the harness, for `scripts/faults.sh clean`.
 
+mod ends;
+
+mod members;
+
 mod power;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::io::Write as _;
 use std::net::SocketAddr;
-use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
-use std::time::{Duration, Instant};
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use rustix::process::{Pid, Signal, kill_process};
-use serde_json::json;
 
 use super::clocks::Clocks;
 use super::disks::Disks;
 use super::net::{Net, Proxied};
+use super::roster::Roster;
+use crate::history::Membership;
 use crate::ports::Ports;
 use crate::run::Exit;
-
-/// The signal of a process that ends itself.
-const ABORT: i32 = Signal::ABORT.as_raw();
 
 /// What keeps a log so short that a node that is away for seconds comes back by snapshot, and the transfer so slow that other
 /// faults meet it.
@@ -70,10 +72,21 @@ pub(crate) struct Nodes {
     binary: PathBuf,
     pace: Pace,
     flags: Vec<String>,
-    ports: Ports,
+    /// Blocks of ports, each for some nodes.
+    ports: Vec<Ports>,
     /// The network between them.
     pub(crate) net: Net,
+    /// How many the cluster began with.
     size: u64,
+    roster: Arc<Roster>,
+    /// Who belongs to the cluster, as its operator was told.
+    membership: Membership,
+    /// What he was told of a change since it was last asked for.
+    changed: Option<Membership>,
+    /// Nodes that may be removed by the change under way, or were: they end by themselves.
+    leaving: BTreeSet<u64>,
+    /// Nodes whose directory is gone: they do not start again.
+    wiped: BTreeSet<u64>,
     running: BTreeMap<u64, Running>,
     disks: Option<Disks>,
     clocks: Option<Clocks>,
@@ -101,27 +114,27 @@ impl Nodes {
         pace: Pace,
         flags: &[String],
     ) -> anyhow::Result<Nodes> {
-        let ports = Ports::reserve();
-        let real = |id: u64| Proxied {
-            peer: local(ports.peer(id)),
-            client: local(ports.client(id)),
-        };
-        let reals = (1..=size).map(|id| (id, real(id))).collect();
-        let net = Net::start(&reals).context("the network")?;
-        let nodes = Nodes {
+        let net = Net::start().context("the network")?;
+        let mut nodes = Nodes {
             dir: dir.to_owned(),
             binary: binary.to_owned(),
             pace,
             flags: flags.to_vec(),
-            ports,
+            ports: Vec::new(),
             net,
             size,
+            roster: Arc::default(),
+            membership: Membership::of_voters(1..=size),
+            changed: None,
+            leaving: BTreeSet::new(),
+            wiped: BTreeSet::new(),
             running: BTreeMap::new(),
             disks: None,
             clocks: None,
             snapshots: None,
             exits: Vec::new(),
         };
+        (1..=size).try_for_each(|id| nodes.place(id))?;
         nodes.list(std::process::id(), &std::env::current_exe()?)?;
         Ok(nodes)
     }
@@ -134,9 +147,10 @@ impl Nodes {
         Ok(())
     }
 
-    /// Every node's id.
+    /// Every node's id; of those that were removed none.
     pub(crate) fn ids(&self) -> Vec<u64> {
-        (1..=self.size).collect()
+        let present = self.roster.present().into_iter();
+        present.map(|(id, _)| id).collect()
     }
 
     /// Its timeouts.
@@ -146,7 +160,7 @@ impl Nodes {
 
     /// Where a node serves clients, past the network.
     pub(crate) fn addr(&self, id: u64) -> SocketAddr {
-        local(self.ports.client(id))
+        self.roster.addr(id)
     }
 
     /// Its data directory.
@@ -203,10 +217,11 @@ impl Nodes {
         self.running.get(&id).is_some_and(|node| node.is_paused)
     }
 
-    /// Nodes that run and are not paused.
+    /// Nodes that run and are not paused; who was removed is about to end.
     pub(crate) fn awake(&self) -> Vec<u64> {
         let awake = self.running.iter().filter(|(_, node)| !node.is_paused);
-        awake.map(|(id, _)| *id).collect()
+        let awake = awake.map(|(id, _)| *id);
+        awake.filter(|id| self.roster.has(*id)).collect()
     }
 
     /// Processes that ended so far.
@@ -214,11 +229,14 @@ impl Nodes {
         &self.exits
     }
 
-    /// Starts a node on its directory.
+    /// Starts a node on its directory, unless that was wiped.
     ///
     /// # Errors
     /// When it runs already or cannot be started.
     pub(crate) fn start(&mut self, id: u64) -> anyhow::Result<()> {
+        if self.wiped.contains(&id) {
+            return Ok(());
+        }
         self.start_with(id, None)
     }
 
@@ -244,7 +262,7 @@ impl Nodes {
             .arg("--data-dir")
             .arg(self.data_dir(id))
             .args(["--listen", &self.addr(id).to_string()])
-            .args(["--peer-listen", &local(self.ports.peer(id)).to_string()])
+            .args(["--peer-listen", &self.peer_addr(id).to_string()])
             .args(["--advertise-peer", &proxied.peer.to_string()])
             .arg("--advertise-client-url")
             .arg(format!("http://{}", proxied.client))
@@ -294,6 +312,7 @@ impl Nodes {
     pub(crate) fn kill(&mut self, id: u64) -> anyhow::Result<()> {
         let mut node = self.running.remove(&id).context("it does not run")?;
         let status = match node.child.try_wait()? {
+            Some(status) if self.leaving.contains(&id) && status.success() => status,
             Some(status) => {
                 self.note_exit(id, status, false);
                 anyhow::bail!("node {id} had ended by itself: {status}");
@@ -321,90 +340,6 @@ impl Nodes {
         kill_process(pid(&node.child)?, signal)?;
         node.is_paused = is_paused;
         Ok(())
-    }
-
-    /// Asks every node to stop (SIGTERM) and waits for it.
-    ///
-    /// # Errors
-    /// When one does not.
-    pub(crate) fn stop_all(&mut self, limit: Duration) -> anyhow::Result<()> {
-        for node in self.running.values() {
-            kill_process(pid(&node.child)?, Signal::TERM)?;
-        }
-        let start = Instant::now();
-        while !self.running.is_empty() {
-            for id in self.ids() {
-                let Some(node) = self.running.get_mut(&id) else {
-                    continue;
-                };
-                if let Some(status) = node.child.try_wait()? {
-                    self.running.remove(&id);
-                    self.note_exit(id, status, status.success());
-                }
-            }
-            anyhow::ensure!(
-                start.elapsed() < limit,
-                "nodes {:?} do not stop within {limit:?}",
-                self.running.keys()
-            );
-            std::thread::sleep(Duration::from_millis(10));
-        }
-        Ok(())
-    }
-
-    /// Notes nodes that ended by themselves; gives the ids of those that were not armed to.
-    ///
-    /// # Errors
-    /// When the system does not tell.
-    pub(crate) fn look_for_dead(&mut self) -> anyhow::Result<Vec<u64>> {
-        let mut dead = Vec::new();
-        for (id, node) in &mut self.running {
-            if let Some(status) = node.child.try_wait()? {
-                // What an armed node may end with is its abort.
-                let is_due = node.is_armed && status.signal() == Some(ABORT);
-                dead.push((*id, status, is_due));
-            }
-        }
-        for (id, status, is_due) in &dead {
-            self.running.remove(id);
-            self.note_exit(*id, *status, *is_due);
-        }
-        let strange = dead.into_iter().filter(|(.., is_due)| !is_due);
-        Ok(strange.map(|(id, ..)| id).collect())
-    }
-
-    /// Starts every node again that has ended by itself, which was to be expected; gives who they were.
-    ///
-    /// # Errors
-    /// When one cannot be asked or started.
-    pub(crate) fn revive(&mut self) -> anyhow::Result<Vec<u64>> {
-        let before = self.exits.len();
-        let dead = self.look_for_dead()?;
-        for exit in &mut self.exits[before..] {
-            exit.expected = true;
-        }
-        dead.iter().try_for_each(|id| self.start(*id))?;
-        Ok(dead)
-    }
-
-    fn note_exit(&mut self, node: u64, status: ExitStatus, expected: bool) {
-        self.exits.push(Exit {
-            node,
-            status: status.to_string(),
-            expected,
-        });
-    }
-
-    /// The body that forms the cluster.
-    pub(crate) fn members(&self) -> String {
-        let member = |id: u64| {
-            let Proxied { peer, client } = self.net.address(id);
-            json!({
-                "id": id, "peer_addr": peer.to_string(), "client_url": format!("http://{client}"),
-            })
-        };
-        let members: Vec<_> = self.ids().into_iter().map(member).collect();
-        json!({ "members": members }).to_string()
     }
 }
 

@@ -37,7 +37,8 @@ pub(crate) fn write(
         format: 1,
         seed,
         workload: options.workload.join(","),
-        nodes: nodes.ids(),
+        nodes: nodes.first_ids(),
+        members: nodes.ids(),
         about: about(binary),
         options: described(options),
         expect: expect(options, workloads, &possible(nodes, faults)),
@@ -69,6 +70,9 @@ fn expect(
         operations.extend(workload.expects());
     }
     promises.extend(["crash", "coverage"].map(str::to_owned));
+    if faults.iter().any(|fault| fault.name() == "members") {
+        promises.push("members".to_owned());
+    }
     for list in [&mut promises, &mut operations] {
         list.sort();
         list.dedup();
@@ -79,9 +83,21 @@ fn expect(
         times: times.max(1),
         on_leader: (times / 3).max(1),
     };
-    let named = faults
-        .iter()
-        .map(|fault| (fault.name().to_owned(), installs));
+    let named = faults.iter().map(|fault| {
+        // What goes on beside the others takes its time.
+        let half = |times: usize| {
+            if fault.is_beside() {
+                times.div_ceil(2)
+            } else {
+                times
+            }
+        };
+        let due = Installs {
+            times: half(installs.times),
+            on_leader: half(installs.on_leader),
+        };
+        (fault.name().to_owned(), due)
+    });
     Expect {
         promises,
         operations,

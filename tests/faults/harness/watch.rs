@@ -45,8 +45,8 @@ impl Watch {
         let leading = thread::spawn(move || {
             let mut last = (0, 0);
             while !ends.load(Ordering::Relaxed) {
-                for (node, addr) in &world.nodes {
-                    look(&world, *node, *addr, &mut last);
+                for (node, addr) in world.roster.present() {
+                    look(&world, node, addr, &mut last);
                 }
                 thread::sleep(PACE);
             }

@@ -5,8 +5,9 @@ use std::fs::File;
 use std::io::BufWriter;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use super::roster::Roster;
 use crate::history::recorder::Recorder;
 use crate::history::{Event, Happening};
 
@@ -16,8 +17,8 @@ pub(crate) type Seen = (Option<i64>, Option<String>);
 /// The shared part of a run.
 pub(crate) struct World {
     recorder: Recorder<BufWriter<File>>,
-    /// Where each node serves clients.
-    pub(crate) nodes: Vec<(u64, SocketAddr)>,
+    /// Who can be asked.
+    pub(crate) roster: Arc<Roster>,
     next_process: AtomicI64,
     next_value: AtomicI64,
     stop: AtomicBool,
@@ -35,10 +36,10 @@ const SEEN_MAX: usize = 4;
 
 impl World {
     /// With a history that goes to `out`.
-    pub(crate) fn new(out: File, nodes: Vec<(u64, SocketAddr)>) -> World {
+    pub(crate) fn new(out: File, roster: Arc<Roster>) -> World {
         World {
             recorder: Recorder::new(BufWriter::new(out)),
-            nodes,
+            roster,
             next_process: AtomicI64::new(0),
             next_value: AtomicI64::new(1),
             stop: AtomicBool::new(false),
@@ -83,9 +84,11 @@ impl World {
         lock(&self.awaited).extend(nodes);
     }
 
-    /// Nodes whose return is to be written down.
+    /// Nodes whose return is to be written down; who was removed does not return.
     pub(crate) fn awaited(&self) -> Vec<u64> {
-        lock(&self.awaited).iter().copied().collect()
+        let mut awaited = lock(&self.awaited);
+        awaited.retain(|node| self.roster.has(*node));
+        awaited.iter().copied().collect()
     }
 
     /// A node serves again, which is news once.
@@ -148,8 +151,7 @@ impl World {
 
     /// Where a node serves clients.
     pub(crate) fn addr(&self, node: u64) -> SocketAddr {
-        let found = self.nodes.iter().find(|(id, _)| *id == node);
-        found.expect("a node of this run").1
+        self.roster.addr(node)
     }
 
     /// Ends the history.

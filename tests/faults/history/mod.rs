@@ -49,6 +49,6 @@ pub(crate) mod applied;
 pub(crate) mod edn;
 
 pub(crate) use event::{Event, Kind, Level};
-pub(crate) use nemesis::{Happening, Window};
+pub(crate) use nemesis::{Happening, Membership, Window};
 pub(crate) use operation::{Answer, Call, Micro, Operation, Outcome, Transfer};
 pub(crate) use read::History;

@@ -48,6 +48,41 @@ pub(crate) struct Accounts {
     pub(crate) overdraft: Vec<String>,
 }
 
+/// Who belongs to the cluster.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Membership {
+    /// Members that vote.
+    pub(crate) voters: BTreeSet<u64>,
+    /// Members that do not.
+    #[serde(default)]
+    pub(crate) learners: BTreeSet<u64>,
+    /// Members that may be either: a request to take their vote away, whose outcome nobody knows, may yet come true.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub(crate) either: BTreeSet<u64>,
+}
+
+impl Membership {
+    /// These vote, and there is nobody else.
+    pub(crate) fn of_voters(voters: impl IntoIterator<Item = u64>) -> Membership {
+        Membership {
+            voters: voters.into_iter().collect(),
+            ..Membership::default()
+        }
+    }
+
+    /// Everybody.
+    pub(crate) fn all(&self) -> BTreeSet<u64> {
+        &self.voters | &self.learners
+    }
+
+    /// Whether this is so if a node says `told`.
+    pub(crate) fn fits(&self, told: &Membership) -> bool {
+        let certain = &told.voters - &self.either;
+        self.all() == told.all() && certain == &self.voters - &self.either
+    }
+}
+
 /// What a line of the nemesis says. In the file: `f`, with the fault's class in `key` and the rest in `value`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Happening {
@@ -71,6 +106,15 @@ pub(crate) enum Happening {
     Install(String, Step),
     /// `heal`: a fault ends.
     Heal(String, Step),
+    /// `changed`: a change of the members was completed, as the operator was told.
+    Changed(Membership),
+    /// `members`: who belongs to the cluster at the end, as this node says.
+    Members {
+        /// Who says so.
+        node: u64,
+        /// What it says.
+        members: Membership,
+    },
     /// `failure`: the harness itself failed; the run is red.
     Failure(String),
 }
@@ -115,6 +159,13 @@ struct Served {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
+struct Told {
+    node: u64,
+    members: Membership,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 struct Led {
     node: u64,
     term: u64,
@@ -140,6 +191,10 @@ impl Happening {
             Happening::Serving { node } => event("serving", json!({"node": node})),
             Happening::Install(fault, done) => step("install", fault, done),
             Happening::Heal(fault, done) => step("heal", fault, done),
+            Happening::Changed(members) => event("changed", json!(members)),
+            Happening::Members { node, members } => {
+                event("members", json!({"node": node, "members": members}))
+            }
             Happening::Failure(what) => event("failure", json!(what)),
         }
     }
@@ -172,6 +227,11 @@ impl Happening {
                 Happening::Install(fault()?, Step::deserialize(&event.value).map_err(bad)?)
             }
             "heal" => Happening::Heal(fault()?, Step::deserialize(&event.value).map_err(bad)?),
+            "changed" => Happening::Changed(Membership::deserialize(&event.value).map_err(bad)?),
+            "members" => {
+                let Told { node, members } = Told::deserialize(&event.value).map_err(bad)?;
+                Happening::Members { node, members }
+            }
             "failure" => Happening::Failure(text()?),
             _ => return Err(format!("the nemesis does {f:?}, which nobody knows")),
         })
@@ -230,6 +290,10 @@ pub(crate) fn windows(moments: &[Moment], end: u64) -> Vec<Window> {
                 }
             }
             Happening::Serving { node } => starting.over(&[*node], moment.time, &mut windows),
+            // Who was removed is not awaited any more.
+            Happening::Changed(members) => {
+                starting.over_but(&members.all(), moment.time, &mut windows)
+            }
             _ => {}
         }
     }
@@ -259,8 +323,17 @@ impl Starting {
 
     /// These nodes are ready, or met by another fault.
     fn over(&mut self, nodes: &[u64], time: u64, windows: &mut [Window]) {
+        self.keep(|node| !nodes.contains(&node), time, windows);
+    }
+
+    /// There are only these nodes.
+    fn over_but(&mut self, nodes: &BTreeSet<u64>, time: u64, windows: &mut [Window]) {
+        self.keep(|node| nodes.contains(&node), time, windows);
+    }
+
+    fn keep(&mut self, is_awaited: impl Fn(u64) -> bool, time: u64, windows: &mut [Window]) {
         self.nodes.retain(|at, awaited| {
-            awaited.retain(|node| !nodes.contains(node));
+            awaited.retain(|node| is_awaited(*node));
             if awaited.is_empty() {
                 windows[*at].ready = Some(time);
             }

@@ -101,7 +101,8 @@ fn indeterminate(evidence: &Evidence) -> Vec<String> {
             Happening::Install(fault, step) | Happening::Heal(fault, step)
                 if step.outcome == Done::Indeterminate =>
             {
-                Some(format!("history index {}: {fault}", moment.index))
+                let why = step.reason.as_deref().unwrap_or("nobody says why");
+                Some(format!("history index {}: {fault}: {why}", moment.index))
             }
             _ => None,
         })

@@ -55,9 +55,13 @@ fn check(evidence: &Evidence, _: &Limits) -> Verdict {
             facts.push(Fact::new(what).about([*newest]));
         }
     }
-    let absent = evidence
-        .plan
-        .nodes
+    let plan = &evidence.plan;
+    let last = if plan.members.is_empty() {
+        &plan.nodes
+    } else {
+        &plan.members
+    };
+    let absent = last
         .iter()
         .filter(|node| evidence.finals.iter().all(|end| end.node != **node));
     facts.extend(absent.map(|node| Fact::new(format!("node {node} does not say where it ended"))));

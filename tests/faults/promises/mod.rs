@@ -21,6 +21,8 @@ pub(crate) mod durable;
 
 pub(crate) mod digests;
 
+pub(crate) mod members;
+
 pub(crate) mod crash;
 
 pub(crate) mod coverage;
@@ -52,6 +54,7 @@ pub(crate) const ALL: &[Promise] = &[
     isolation::PROMISE,
     durable::PROMISE,
     digests::PROMISE,
+    members::PROMISE,
     crash::PROMISE,
     coverage::PROMISE,
 ];

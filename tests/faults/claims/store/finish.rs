@@ -138,6 +138,7 @@ impl Cluster {
             seed: self.options.seed,
             workload: self.options.workload.clone(),
             nodes: (1..=NODES).collect(),
+            members: Vec::new(),
             about: BTreeMap::from([("store".to_owned(), "simulated".to_owned())]),
             options: serde_json::Map::new(),
             expect: self.expect(),

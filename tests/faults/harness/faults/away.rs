@@ -45,6 +45,9 @@ impl Fault for Away {
         }
         let order = leader_first(&nodes.awake(), leader, random);
         let id = *order.first().ok_or_else(|| skipped("nobody is awake"))?;
+        if order.len() < 2 {
+            return Err(skipped("nobody else is awake, who would go on without it"));
+        }
         let is_killed = random.percent(60);
         let others = nodes.ids().into_iter().filter(|other| *other != id);
         let directions: Vec<(u64, u64)> = others

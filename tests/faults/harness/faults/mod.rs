@@ -8,6 +8,8 @@ pub(crate) mod jumps;
 
 pub(crate) mod kill;
 
+pub(crate) mod members;
+
 pub(crate) mod moves;
 
 pub(crate) mod partition;
@@ -77,6 +79,10 @@ pub(crate) trait Fault: Sync {
     fn needs_snapshots(&self) -> bool {
         false
     }
+    /// Whether it goes on beside other faults: it takes the place of none, and at the end is over after all of them.
+    fn is_beside(&self) -> bool {
+        false
+    }
     /// Installs one. `leader` is who leads if it is to be hit.
     ///
     /// # Errors
@@ -98,6 +104,7 @@ pub(crate) const ALL: &[&dyn Fault] = &[
     &moves::Moves,
     &bridge::Bridge,
     &away::Away,
+    &members::Members,
     &power::Power,
     &jumps::Jumps,
     &rates::Rates,

@@ -94,10 +94,13 @@ pub(crate) const NAMED: &[(&str, &str, &[Place])] = &[
     (
         "S11",
         "two operators change the members at once",
-        &[Test(
-            "src/raft/members/plan/tests.rs",
-            "nothing_is_changed_while_a_change_is_half_done_or_by_who_does_not_lead",
-        )],
+        &[
+            Command("run"),
+            Test(
+                "src/raft/members/plan/tests.rs",
+                "nothing_is_changed_while_a_change_is_half_done_or_by_who_does_not_lead",
+            ),
+        ],
     ),
     ("S12", "the leader's disk is full", &[Command("full")]),
     (
