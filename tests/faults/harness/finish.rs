@@ -26,6 +26,8 @@ use crate::run::{FinalState, Mark};
 const HEALED: Duration = Duration::from_secs(30);
 /// How long one operation of the final phase may take, all its attempts together.
 const ANSWERED: Duration = Duration::from_secs(15);
+/// How long a removed node may take to end: one that led waits a minute for writes under way, of which it will never hear.
+const GONE: Duration = Duration::from_secs(90);
 /// How long it may take until every node knows who belongs to the cluster.
 const TOLD: Duration = Duration::from_secs(5);
 /// How long stopping may take.
@@ -46,8 +48,17 @@ pub(crate) fn heal(nodes: &mut Nodes) -> anyhow::Result<Duration> {
     }
     let start = Instant::now();
     wait_ready(nodes)?;
-    nodes.wait_gone(HEALED)?;
     Ok(start.elapsed())
+}
+
+/// Waits until every node that was removed has ended by itself, and the last ones once more after another start.
+///
+/// # Errors
+/// When one runs on.
+pub(crate) fn farewell(nodes: &mut Nodes) -> anyhow::Result<()> {
+    nodes.wait_gone(GONE)?;
+    nodes.start_removed()?;
+    nodes.wait_gone(GONE)
 }
 
 /// Waits until every node is ready and one leads.

@@ -260,6 +260,9 @@ fn work(
             world.fail(format!("after the final phase: {error:#}"));
         }
         finish::members(world, nodes);
+        if let Err(error) = finish::farewell(nodes) {
+            world.fail(format!("in the end: {error:#}"));
+        }
     }
     watch.end();
     if let Ok(dead) = nodes.look_for_dead()

@@ -97,11 +97,15 @@ impl Nemesis {
     }
 
     fn next_fault(&mut self) -> Option<&'static dyn Fault> {
-        if self.turn.is_empty() {
-            self.turn.clone_from(&self.faults);
-        }
         // What is in force already gives way to what is not.
         let free = |fault: &&dyn Fault| !self.active.iter().any(|a| a.fault == fault.name());
+        // What goes on beside the others does not keep the next turn waiting, should only it be left.
+        if self.turn.iter().all(|left| left.is_beside() && !free(left)) {
+            let left: Vec<&str> = self.turn.iter().map(|left| left.name()).collect();
+            let others = self.faults.iter();
+            let others = others.filter(|fault| !left.contains(&fault.name()));
+            self.turn.extend(others);
+        }
         let free: Vec<usize> = (0..self.turn.len())
             .filter(|at| free(&self.turn[*at]))
             .collect();

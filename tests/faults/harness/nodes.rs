@@ -85,8 +85,12 @@ pub(crate) struct Nodes {
     changed: Option<Membership>,
     /// Nodes that may be removed by the change under way, or were: they end by themselves.
     leaving: BTreeSet<u64>,
+    /// Nodes that were, in this order.
+    removed: Vec<u64>,
     /// Nodes whose directory is gone: they do not start again.
     wiped: BTreeSet<u64>,
+    /// Nodes that came back without the directory that they had.
+    hollow: BTreeSet<u64>,
     running: BTreeMap<u64, Running>,
     disks: Option<Disks>,
     clocks: Option<Clocks>,
@@ -127,7 +131,9 @@ impl Nodes {
             membership: Membership::of_voters(1..=size),
             changed: None,
             leaving: BTreeSet::new(),
+            removed: Vec::new(),
             wiped: BTreeSet::new(),
+            hollow: BTreeSet::new(),
             running: BTreeMap::new(),
             disks: None,
             clocks: None,
@@ -312,7 +318,7 @@ impl Nodes {
     pub(crate) fn kill(&mut self, id: u64) -> anyhow::Result<()> {
         let mut node = self.running.remove(&id).context("it does not run")?;
         let status = match node.child.try_wait()? {
-            Some(status) if self.leaving.contains(&id) && status.success() => status,
+            Some(status) if self.is_due(id, status) => status,
             Some(status) => {
                 self.note_exit(id, status, false);
                 anyhow::bail!("node {id} had ended by itself: {status}");

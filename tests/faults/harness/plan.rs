@@ -84,17 +84,14 @@ fn expect(
         on_leader: (times / 3).max(1),
     };
     let named = faults.iter().map(|fault| {
-        // What goes on beside the others takes its time.
-        let half = |times: usize| {
-            if fault.is_beside() {
-                times.div_ceil(2)
-            } else {
-                times
-            }
+        // What goes on beside the others takes its time: it waits for a majority that they keep from working.
+        let share = |times: usize| match fault.is_beside() {
+            true => times.div_ceil(3),
+            false => times,
         };
         let due = Installs {
-            times: half(installs.times),
-            on_leader: half(installs.on_leader),
+            times: share(installs.times),
+            on_leader: share(installs.on_leader),
         };
         (fault.name().to_owned(), due)
     });

@@ -48,6 +48,11 @@ impl Fault for Away {
         if order.len() < 2 {
             return Err(skipped("nobody else is awake, who would go on without it"));
         }
+        if !nodes.can_lose(id) {
+            return Err(skipped(
+                "a voter was wiped, and without this one nothing would go on",
+            ));
+        }
         let is_killed = random.percent(60);
         let others = nodes.ids().into_iter().filter(|other| *other != id);
         let directions: Vec<(u64, u64)> = others

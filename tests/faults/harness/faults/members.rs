@@ -57,8 +57,7 @@ impl Fault for Members {
             until: Some(Box::new(move |_| is_done())),
             heal: Box::new(move |nodes| {
                 let now = operator.finish(PATIENCE)?;
-                nodes.settle(now);
-                Ok(())
+                nodes.settle(now)
             }),
         })
     }
@@ -97,7 +96,7 @@ fn drawn(nodes: &mut Nodes, order: &[u64], random: &mut Random) -> anyhow::Resul
     let may_wipe = order.len() > 2 && nodes.membership().either.is_empty();
     let is_wiped = kind > 7 && may_wipe && nodes.awake().contains(&one);
     if is_wiped {
-        nodes.wipe(one)?;
+        nodes.wipe(one, kind == 9)?;
     }
     let new = nodes.join()?;
     nodes.may_leave(&[one, two]);
@@ -131,7 +130,11 @@ fn drawn(nodes: &mut Nodes, order: &[u64], random: &mut Random) -> anyhow::Resul
         }
         _ => {
             steps.push(Step::Until(vec![Request::replace(one, new)]));
-            let wiped = if is_wiped { ", which was wiped" } else { "" };
+            let wiped = match kind {
+                8 if is_wiped => ", which was wiped",
+                9 if is_wiped => ", which was wiped and came back with nothing",
+                _ => "",
+            };
             format!("n{new} takes the place of n{one}{wiped}")
         }
     };

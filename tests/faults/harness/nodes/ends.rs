@@ -48,15 +48,16 @@ impl Nodes {
     /// # Errors
     /// When the system does not tell.
     pub(crate) fn look_for_dead(&mut self) -> anyhow::Result<Vec<u64>> {
-        let mut dead = Vec::new();
+        let mut ended = Vec::new();
         for (id, node) in &mut self.running {
             if let Some(status) = node.child.try_wait()? {
-                // What an armed node may end with is its abort; one that is removed stops in good order.
+                // What an armed node may end with is its abort.
                 let is_armed = node.is_armed && status.signal() == Some(ABORT);
-                let is_removed = self.leaving.contains(id) && status.success();
-                dead.push((*id, status, is_armed || is_removed));
+                ended.push((*id, status, is_armed));
             }
         }
+        let is_due = |(id, status, is_armed)| (id, status, is_armed || self.is_due(id, status));
+        let dead: Vec<_> = ended.into_iter().map(is_due).collect();
         for (id, status, is_due) in &dead {
             self.running.remove(id);
             self.note_exit(*id, *status, *is_due);
@@ -77,6 +78,11 @@ impl Nodes {
         }
         dead.iter().try_for_each(|id| self.start(*id))?;
         Ok(dead)
+    }
+
+    /// Whether a node may end so by itself: one that is removed stops in good order, one that came back with nothing is refused.
+    pub(super) fn is_due(&self, id: u64, status: ExitStatus) -> bool {
+        self.leaving.contains(&id) && (status.success() || self.hollow.contains(&id))
     }
 
     pub(super) fn note_exit(&mut self, node: u64, status: ExitStatus, expected: bool) {

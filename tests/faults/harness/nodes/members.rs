@@ -18,6 +18,9 @@ use crate::ports::Ports;
 /// Nodes for which a block has ports.
 const NODES_A_BLOCK: u64 = 7;
 
+/// How many removed nodes are started again. Those that were removed long before would find nobody whom they knew.
+const AGAIN: usize = 2;
+
 impl Nodes {
     /// The ids that the cluster began with.
     pub(crate) fn first_ids(&self) -> Vec<u64> {
@@ -82,14 +85,21 @@ impl Nodes {
         Ok(id)
     }
 
-    /// Ends a node and removes its directory: it never comes back.
+    /// Ends a node and removes its directory. It never comes back, or comes back with nothing: then nobody must take it for what
+    /// it was.
     ///
     /// # Errors
-    /// When it does not run, or the directory cannot be removed.
-    pub(crate) fn wipe(&mut self, id: u64) -> anyhow::Result<()> {
+    /// When it does not run, the directory cannot be removed, or it does not start.
+    pub(crate) fn wipe(&mut self, id: u64, comes_back: bool) -> anyhow::Result<()> {
         self.kill(id)?;
-        self.wiped.insert(id);
-        fs::remove_dir_all(self.data_dir(id)).context("a directory to wipe")
+        fs::remove_dir_all(self.data_dir(id)).context("a directory to wipe")?;
+        if comes_back {
+            self.hollow.insert(id);
+            self.start(id)
+        } else {
+            self.wiped.insert(id);
+            Ok(())
+        }
     }
 
     /// Where the operator writes what he is told, from now on of a change that is told so.
@@ -108,21 +118,51 @@ impl Nodes {
         &self.membership
     }
 
+    /// Whether no voter was wiped, or those that have their data are a majority without that one.
+    pub(crate) fn can_lose(&self, id: u64) -> bool {
+        let voters = &self.membership.voters;
+        let mut whole = voters - &(&self.wiped | &self.hollow);
+        let is_whole = whole.len() == voters.len();
+        whole.remove(&id);
+        is_whole || whole.len() > voters.len() / 2
+    }
+
     /// These may be removed from now on, and end by themselves then.
     pub(crate) fn may_leave(&mut self, ids: &[u64]) {
         self.leaving.extend(ids);
     }
 
     /// A change of the members is completed: so it is now.
-    pub(crate) fn settle(&mut self, now: Membership) {
+    ///
+    /// # Errors
+    /// When a node that came back with nothing cannot be ended: it was told nothing, and would run for ever.
+    pub(crate) fn settle(&mut self, now: Membership) -> anyhow::Result<()> {
         let all = now.all();
+        for hollow in std::mem::take(&mut self.hollow) {
+            self.wiped.insert(hollow);
+            if self.is_running(hollow) {
+                self.kill(hollow)?;
+            }
+        }
         for gone in self.ids().into_iter().filter(|id| !all.contains(id)) {
             self.roster.leave(gone);
             self.leaving.insert(gone);
+            self.removed.push(gone);
         }
         self.leaving.retain(|id| !all.contains(id));
         self.membership = now.clone();
         self.changed = Some(now);
+        Ok(())
+    }
+
+    /// Starts the nodes again that were removed last, a few: they must end by themselves once more.
+    ///
+    /// # Errors
+    /// When one cannot be started.
+    pub(crate) fn start_removed(&mut self) -> anyhow::Result<()> {
+        let removed = self.removed.iter().rev().take(AGAIN).copied();
+        let removed: Vec<u64> = removed.filter(|id| !self.is_running(*id)).collect();
+        removed.into_iter().try_for_each(|id| self.start(id))
     }
 
     /// What became of the members, if that is news.
