@@ -63,8 +63,8 @@ pub trait Replica: Send + Sync + 'static {
         pace: &mut Pace<'_>,
     ) -> Result<Vec<String>, Fault>;
 
-    /// Becomes `Some` when it turns out to be damaged.
-    fn damage(&self) -> watch::Receiver<Option<String>>;
+    /// Becomes `Some` when it can be used no more, damaged or not.
+    fn fault(&self) -> watch::Receiver<Option<Fault>>;
 
     /// Has it count as damaged, because of `why`.
     fn condemn(&self, why: &str);
@@ -117,8 +117,8 @@ impl Replica for State {
         State::scrub(self, snapshot, pace)
     }
 
-    fn damage(&self) -> watch::Receiver<Option<String>> {
-        State::damage(self)
+    fn fault(&self) -> watch::Receiver<Option<Fault>> {
+        State::fault(self)
     }
 
     fn condemn(&self, why: &str) {

@@ -231,8 +231,8 @@ fn assemble<S: Replica + Clone>(
     let hand_over = HandOver::new(raft.clone(), space.clone(), &options);
     let contact = LastContact::default();
     watch_over(&faults, &raft, &log, &batcher, &hand_over, &options);
-    let damage = watchdog::watch_state(state.damage(), faults.clone());
-    faults.supervise("state watching", damage);
+    let watched = watchdog::watch_state(state.fault(), faults.clone());
+    faults.supervise("state watching", watched);
     faults.supervise("batching", batching.run());
     faults.supervise("reading", reading);
     let ticker = Ticker {

@@ -12,6 +12,7 @@ use super::Options;
 use super::batcher::Batcher;
 use super::hand_over::HandOver;
 use super::types::Raft;
+use crate::machine::Fault;
 use crate::storage::clock::now;
 use crate::storage::log::Log;
 use crate::storage::watch;
@@ -137,17 +138,22 @@ pub(super) async fn watch_log(log: Log, faults: Faults) {
     report_unless_stopping(&faults, &format!("the log failed: {what}")).await;
 }
 
-/// Watches the state: once it is found damaged nothing may be answered from it, nor made of it.
-pub(super) async fn watch_state(mut damage: watch::Receiver<Option<String>>, faults: Faults) {
-    let Ok(Some(what)) = damage
+/// Watches the state: once it is found damaged nothing may be answered from it, nor made of it; and one that could not be written
+/// does not get any further, though there may be nothing to apply for a while.
+pub(super) async fn watch_state(mut found: watch::Receiver<Option<Fault>>, faults: Faults) {
+    let Ok(Some(fault)) = found
         .wait_for(Option::is_some)
         .await
-        .map(|damage| damage.clone())
+        .map(|found| found.clone())
     else {
-        // A state that cannot be damaged, or is gone with the node.
+        // A state that cannot fail, or is gone with the node.
         return std::future::pending().await;
     };
-    report_unless_stopping(&faults, &stops_for(&what)).await;
+    let what = match fault.is_damage {
+        true => stops_for(&fault.what),
+        false => fault.what,
+    };
+    report_unless_stopping(&faults, &what).await;
 }
 
 /// What is said of a state found damaged because of `what`.

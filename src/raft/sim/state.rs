@@ -163,7 +163,7 @@ impl Replica for MemoryState {
         Ok(Vec::new())
     }
 
-    fn damage(&self) -> watch::Receiver<Option<String>> {
+    fn fault(&self) -> watch::Receiver<Option<Fault>> {
         // Nobody ever says anything.
         watch::channel(None).1
     }

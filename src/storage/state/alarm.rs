@@ -1,4 +1,4 @@
-//! What is done when the database turns out to be damaged: the directory is marked, and whoever watches is told.
+//! What is done when the database fails: whoever watches is told, and if it turns out to be damaged its directory is marked.
 //!
 //! A node must not go on from a state that cannot be trusted, and must not start again only to find the same. So the first
 //! finding writes [`MARK`] into the state's directory, durably, and from then on nobody opens that state any more: a node that
@@ -13,6 +13,7 @@ use std::sync::{Arc, OnceLock};
 use rocksdb::ErrorKind;
 
 use super::dirs;
+use crate::machine::Fault;
 use crate::storage::watch;
 
 /// The file that marks a damaged state; it says why.
@@ -60,7 +61,7 @@ impl Cause for rocksdb::Error {
     }
 }
 
-/// Marks the state in one directory, once; clones are the same.
+/// Tells of the state in one directory, once; clones are the same.
 #[derive(Clone, Debug)]
 pub(super) struct Alarm {
     inner: Arc<Inner>,
@@ -69,8 +70,8 @@ pub(super) struct Alarm {
 #[derive(Debug)]
 struct Inner {
     root: PathBuf,
-    raised: OnceLock<()>,
-    told: watch::Sender<Option<String>>,
+    marked: OnceLock<()>,
+    told: watch::Sender<Option<Fault>>,
 }
 
 impl Alarm {
@@ -79,27 +80,31 @@ impl Alarm {
         Alarm {
             inner: Arc::new(Inner {
                 root: root.to_owned(),
-                raised: OnceLock::new(),
+                marked: OnceLock::new(),
                 told: watch::Sender::new(None),
             }),
         }
     }
 
     /// Becomes `Some` when it is raised, with what was found.
-    pub(super) fn watch(&self) -> watch::Receiver<Option<String>> {
+    pub(super) fn watch(&self) -> watch::Receiver<Option<Fault>> {
         self.inner.told.subscribe()
     }
 
-    /// Says that `what` was found. Only the first time counts.
-    pub(super) fn raise(&self, what: &str) {
-        if self.inner.raised.set(()).is_err() {
-            return;
-        }
-        if let Err(error) = mark(&self.inner.root, what) {
+    /// Says that `fault` was found, and marks the state if that is damage. Only the first time counts, and the first damage.
+    pub(super) fn raise(&self, fault: &Fault) {
+        if fault.is_damage
+            && self.inner.marked.set(()).is_ok()
+            && let Err(error) = mark(&self.inner.root, &fault.what)
+        {
             // Then the next start finds out for itself.
             tracing::error!("the damaged state could not be marked: {error}");
         }
-        self.inner.told.send_replace(Some(what.to_owned()));
+        self.inner.told.send_if_modified(|told| {
+            let is_first = told.is_none();
+            told.get_or_insert_with(|| fault.clone());
+            is_first
+        });
     }
 }
 

@@ -229,6 +229,8 @@ impl Core {
     /// Notes that the node must stop; returns the fault to hand on.
     pub(super) fn fail(&self, fault: Fault) -> Fault {
         let first = self.fault.get_or_init(|| fault);
+        // Whoever failed may have nobody to tell but a log, and the next to apply may come late.
+        self.db.raise(first);
         // Who waits for progress must see that there will be none.
         self.written_more.notify_all();
         first.clone()

@@ -47,7 +47,7 @@ pub(super) struct Db {
     path: PathBuf,
     write_options: WriteOptions,
     sst_options: Options,
-    /// Raised by whatever finds it damaged.
+    /// Raised by whatever finds it damaged, and when a write fails.
     alarm: Mutex<Option<Alarm>>,
 }
 
@@ -106,7 +106,7 @@ impl Db {
         })
     }
 
-    /// From now on damage that is found here raises `alarm`; with `None`, nothing.
+    /// From now on damage that is found here, or a write that fails, raises `alarm`; with `None`, nothing.
     pub(super) fn set_alarm(&self, alarm: Option<Alarm>) {
         *self.alarm.lock().unwrap_or_else(PoisonError::into_inner) = alarm;
     }
@@ -123,11 +123,18 @@ impl Db {
 
     /// Raises the alarm if `fault` says that something is damaged.
     fn note(&self, fault: Fault) -> Fault {
-        let alarm = self.alarm.lock().unwrap_or_else(PoisonError::into_inner);
-        if let (true, Some(alarm)) = (fault.is_damage, &*alarm) {
-            alarm.raise(&fault.what);
+        if fault.is_damage {
+            self.raise(&fault);
         }
         fault
+    }
+
+    /// Raises the alarm: nothing more can be done with this database.
+    pub(super) fn raise(&self, fault: &Fault) {
+        let alarm = self.alarm.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(alarm) = &*alarm {
+            alarm.raise(fault);
+        }
     }
 
     /// A row that is not what this program writes.

@@ -186,9 +186,9 @@ impl State {
         lock(&self.core().applied).clone()
     }
 
-    /// Becomes `Some` when the state turns out to be damaged, whoever found it, with what was found. By then it is marked, so that
-    /// nobody opens it again.
-    pub fn damage(&self) -> watch::Receiver<Option<String>> {
+    /// Becomes `Some` when the state can be used no more: because it turned out to be damaged, whoever found it, and then it is marked
+    /// by now so that nobody opens it again; or because something could not be written.
+    pub fn fault(&self) -> watch::Receiver<Option<Fault>> {
         self.root.alarm.watch()
     }
 
@@ -206,7 +206,7 @@ impl State {
 
     /// Has this state count as damaged because of `why`: it is marked so, and whoever watches is told.
     pub fn condemn(&self, why: &str) {
-        self.root.alarm.raise(why);
+        self.root.alarm.raise(&Fault::damage(why));
     }
 
     /// Has all that is applied from now on be decided otherwise than it should: as if it were an hour later.

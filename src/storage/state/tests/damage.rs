@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::Path;
 
+use super::super::alarm::MARK;
 use super::super::db::{Access, Db, Range, Table};
 use super::super::dirs;
 use super::super::journal::EntryRows;
@@ -303,17 +304,45 @@ fn a_damaged_block_is_found_by_who_reads_it_and_marks_the_state_for_good() {
     bytes[100] ^= 1;
     fs::write(&table, bytes).unwrap();
     let state = open(&root, tuning(false), None);
-    let damage = state.damage();
-    assert_eq!(*damage.borrow(), None);
+    let told = state.fault();
+    assert!(told.borrow().is_none());
     let fault = state.dump().unwrap_err();
     assert!(fault.is_damage, "{fault}");
-    let told = damage.borrow().clone().unwrap();
+    let told = told.borrow().clone().unwrap().what;
     assert_eq!(told, fault.what);
     drop(state);
     let Err(Unusable::Damaged(why)) = State::open_checked(&root, super::Options::default()) else {
         panic!("it was opened again");
     };
     assert!(why.contains(&told), "{why}");
+}
+
+#[test]
+fn who_watches_is_told_of_a_write_that_failed_and_the_state_is_in_order_for_the_next_start() {
+    let dir = tempfile::tempdir().unwrap();
+    let root = dir.path().join("state");
+    make(&root, 40);
+    let state = open(&root, tuning(false), None);
+    let told = state.fault();
+    // The next table cannot be written: in its place there is a directory.
+    let database = dirs::inspect(&root).unwrap().unwrap();
+    let tables = (0..200).map(|number| database.join(format!("{number:06}.sst")));
+    let blocked: Vec<_> = tables.filter(|table| !table.exists()).collect();
+    blocked
+        .iter()
+        .for_each(|table| fs::create_dir(table).unwrap());
+    let entries = Workload::new(21).entries(51);
+    state.apply(&entries[50..]).unwrap();
+    assert!(told.borrow().is_none());
+    let fault = state.flush().unwrap_err();
+    let told = told.borrow().clone().expect("told at once");
+    assert_eq!((told.what, told.is_damage), (fault.what, false));
+    drop(state);
+    assert!(!root.join(MARK).exists());
+    blocked
+        .iter()
+        .for_each(|table| fs::remove_dir(table).unwrap());
+    State::open_checked(&root, super::Options::default()).unwrap();
 }
 
 #[test]
