@@ -17,6 +17,8 @@
 #                                          --hits and --transfers say otherwise; then the books are held against all of them
 #   scripts/faults.sh cuts [OPTION...]     the same with power cuts: 300 (root; skipped without)
 #   scripts/faults.sh full [OPTION...]     the same with disks filled to the last block: 50 (root; skipped without)
+#   scripts/faults.sh eio [OPTION...]      the same with disks that fail reads, writes or syncs, tear a write or hang: 300 (with root,
+#                                          half of the nodes that end for it lose their power too)
 #   scripts/faults.sh points [OPTION...]   the same with nodes that end at each of the crash points of src/mutants.rs, between two steps
 #                                          that make something durable, in a build that has them: 400 (with root, half of them
 #                                          lose their power there)
@@ -130,6 +132,7 @@ end_runs() {
 scenario() { "$HARNESS" scenario --root "$RUNS" "$@"; }
 kills() { "$HARNESS" kills --root "$RUNS" "$@"; }
 cuts() { "$HARNESS" cuts --root "$RUNS" "$@"; }
+eio() { "$HARNESS" eio --root "$RUNS" "$@"; }
 full() { "$HARNESS" full --root "$RUNS" "$@"; }
 
 # The program with the known bugs and the crash points of src/mutants.rs, beside the one that everybody uses. Built before the
@@ -317,7 +320,7 @@ case $COMMAND in
   check | replay)
     [[ -f ${1:-}/plan.json ]] || die "$COMMAND takes the directory of a run, and '${1:-}' is none: it has no plan.json"
     ;;&
-  run | shell | short | ci | soak | replay | scenario | kills | cuts | full)
+  run | shell | short | ci | soak | replay | scenario | kills | cuts | eio | full)
     build_harness
     trap end_runs EXIT
     "$COMMAND" "$@"

@@ -117,6 +117,8 @@ enum Command {
     Kills(Box<volume::Options>),
     /// The same with power cuts, which take root and loop devices.
     Cuts(Box<volume::Options>),
+    /// Disks that fail, tear or hang under transfers in batches.
+    Eio(Box<volume::Options>),
     /// The same with disks that are filled to the last block, which take the same.
     Full(Box<volume::Options>),
     /// The same with nodes that end at crash points, in a build that has them.
@@ -191,6 +193,7 @@ fn run_command(command: Command) -> anyhow::Result<bool> {
         Command::Mutants(options) => mutants::hunt(&options, say),
         Command::Kills(options) => volume::play(Outage::Kill, &options, say),
         Command::Cuts(options) => volume::play(Outage::Cut, &options, say),
+        Command::Eio(options) => volume::play(Outage::Error, &options, say),
         Command::Full(options) => volume::play(Outage::Fill, &options, say),
         Command::Points(options) => volume::play(Outage::Point, &options, say),
         Command::List => {

@@ -29,6 +29,8 @@ pub(crate) mod clocks;
 
 pub(crate) mod disks;
 
+pub(crate) mod errors;
+
 pub(crate) mod faults;
 
 pub(crate) mod finish;
@@ -153,6 +155,11 @@ fn equip(
         && let Err(error) = nodes.make_clocks()
     {
         say(&format!("NO CLOCKS {error:#}"));
+    }
+    if faults.iter().any(|fault| fault.needs_errors())
+        && let Err(error) = nodes.make_errors()
+    {
+        say(&format!("DISKS DO NOT FAIL {error:#}"));
     }
     if options.snapshots {
         nodes.make_snapshots();

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::faults::{Fault, Heal, Installed, NotInstalled, Until};
+use super::faults::{self, Fault, Heal, Installed, NotInstalled, Until};
 use super::nodes::Nodes;
 use super::world::World;
 use crate::history::Happening;
@@ -150,10 +150,7 @@ impl Nemesis {
 
     /// A fault that is not possible now has its turn a little later, unless it never will be.
     fn put_off(&mut self, nodes: &Nodes, fault: &'static dyn Fault) {
-        let may_be_later = (nodes.has_disks() || !fault.needs_disks())
-            && (nodes.clocks().is_some() || !fault.needs_clocks())
-            && (nodes.have_snapshots() || !fault.needs_snapshots());
-        if may_be_later && self.put_off < PUT_OFF_MAX {
+        if faults::is_possible(fault, nodes) && self.put_off < PUT_OFF_MAX {
             self.put_off += 1;
             self.turn.push(fault);
         } else {

@@ -5,6 +5,8 @@
 
 mod ends;
 
+mod errors;
+
 mod members;
 
 mod power;
@@ -23,6 +25,7 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use super::clocks::Clocks;
 use super::disks::Disks;
+use super::errors::Errors;
 use super::net::{Net, Proxied};
 use super::roster::Roster;
 use crate::history::Membership;
@@ -93,6 +96,9 @@ pub(crate) struct Nodes {
     hollow: BTreeSet<u64>,
     running: BTreeMap<u64, Running>,
     disks: Option<Disks>,
+    errors: Option<Errors>,
+    /// What disks do at the moment, by node.
+    failing: BTreeMap<u64, errors::Failing>,
     clocks: Option<Clocks>,
     /// Flags for those that make snapshots.
     snapshots: Option<&'static [&'static str]>,
@@ -136,6 +142,8 @@ impl Nodes {
             hollow: BTreeSet::new(),
             running: BTreeMap::new(),
             disks: None,
+            errors: None,
+            failing: BTreeMap::new(),
             clocks: None,
             snapshots: None,
             exits: Vec::new(),
@@ -287,6 +295,9 @@ impl Nodes {
         if let Some(clocks) = &self.clocks {
             clocks.apply(id, &mut command);
         }
+        if let Some(errors) = &self.errors {
+            errors.apply(id, &self.data_dir(id), &mut command);
+        }
         let child = command.spawn().context("the binary starts")?;
         self.net.set_process(id, child.id());
         self.list(child.id(), &self.binary)?;
@@ -318,7 +329,7 @@ impl Nodes {
     pub(crate) fn kill(&mut self, id: u64) -> anyhow::Result<()> {
         let mut node = self.running.remove(&id).context("it does not run")?;
         let status = match node.child.try_wait()? {
-            Some(status) if self.is_due(id, status) => status,
+            Some(status) if self.may_end(id, node.is_armed, status) => status,
             Some(status) => {
                 self.note_exit(id, status, false);
                 anyhow::bail!("node {id} had ended by itself: {status}");

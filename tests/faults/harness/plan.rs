@@ -7,7 +7,7 @@ use std::process::Command;
 
 use serde_json::{Map, Value, json};
 
-use super::faults::Fault;
+use super::faults::{self, Fault};
 use super::nodes::Nodes;
 use super::options::Options;
 use super::workloads::Workload;
@@ -51,11 +51,10 @@ pub(crate) fn write(
 
 /// Faults that can be installed here; the others are skipped, which the report says.
 fn possible(nodes: &Nodes, faults: &[&'static dyn Fault]) -> Vec<&'static dyn Fault> {
-    let possible = |fault: &&'static dyn Fault| {
-        (nodes.has_disks() || !fault.needs_disks())
-            && (nodes.have_snapshots() || !fault.needs_snapshots())
-    };
-    faults.iter().copied().filter(possible).collect()
+    let possible = faults.iter().copied();
+    possible
+        .filter(|fault| faults::is_possible(*fault, nodes))
+        .collect()
 }
 
 fn expect(

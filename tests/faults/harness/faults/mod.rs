@@ -4,6 +4,8 @@ pub(crate) mod away;
 
 pub(crate) mod bridge;
 
+pub(crate) mod disk;
+
 pub(crate) mod jumps;
 
 pub(crate) mod kill;
@@ -83,6 +85,10 @@ pub(crate) trait Fault: Sync {
     fn is_beside(&self) -> bool {
         false
     }
+    /// Whether the nodes need disks that can fail.
+    fn needs_errors(&self) -> bool {
+        false
+    }
     /// Installs one. `leader` is who leads if it is to be hit.
     ///
     /// # Errors
@@ -108,11 +114,20 @@ pub(crate) const ALL: &[&dyn Fault] = &[
     &power::Power,
     &jumps::Jumps,
     &rates::Rates,
+    &disk::Disk,
 ];
 
 /// The fault of that name.
 pub(crate) fn named(name: &str) -> Option<&'static dyn Fault> {
     ALL.iter().copied().find(|fault| fault.name() == name)
+}
+
+/// Whether these nodes have what a fault needs; without, it is skipped every time.
+pub(crate) fn is_possible(fault: &dyn Fault, nodes: &Nodes) -> bool {
+    (nodes.has_disks() || !fault.needs_disks())
+        && (nodes.clocks().is_some() || !fault.needs_clocks())
+        && (nodes.has_errors() || !fault.needs_errors())
+        && (nodes.have_snapshots() || !fault.needs_snapshots())
 }
 
 /// Draws whom to hit among those awake: one, a minority, a majority, or all; the leader first if it is to be hit.

@@ -43,27 +43,38 @@ impl Nodes {
         Ok(())
     }
 
-    /// Notes nodes that ended by themselves; gives the ids of those that were neither armed to nor removed.
+    /// Notes nodes that ended by themselves; gives the ids of those that may not.
     ///
     /// # Errors
     /// When the system does not tell.
     pub(crate) fn look_for_dead(&mut self) -> anyhow::Result<Vec<u64>> {
-        let mut ended = Vec::new();
+        let mut dead = Vec::new();
         for (id, node) in &mut self.running {
             if let Some(status) = node.child.try_wait()? {
-                // What an armed node may end with is its abort.
-                let is_armed = node.is_armed && status.signal() == Some(ABORT);
-                ended.push((*id, status, is_armed));
+                dead.push((*id, status, node.is_armed));
             }
         }
-        let is_due = |(id, status, is_armed)| (id, status, is_armed || self.is_due(id, status));
-        let dead: Vec<_> = ended.into_iter().map(is_due).collect();
-        for (id, status, is_due) in &dead {
-            self.running.remove(id);
-            self.note_exit(*id, *status, *is_due);
+        let mut strange = Vec::new();
+        for (id, status, is_armed) in dead {
+            self.running.remove(&id);
+            let is_due = self.may_end(id, is_armed, status);
+            self.note_exit(id, status, is_due);
+            if !is_due {
+                strange.push(id);
+            }
         }
-        let strange = dead.into_iter().filter(|(.., is_due)| !is_due);
-        Ok(strange.map(|(id, ..)| id).collect())
+        Ok(strange)
+    }
+
+    /// Whether a node may have ended like that: at a crash point, since it was removed, or for its disk; if for its disk, it is noted.
+    pub(super) fn may_end(&mut self, id: u64, is_armed: bool, status: ExitStatus) -> bool {
+        if let Some(failing) = self.failing.get_mut(&id)
+            && failing.ends(status)
+        {
+            return true;
+        }
+        // What an armed node may end with is its abort.
+        (is_armed && status.signal() == Some(ABORT)) || self.is_due(id, status)
     }
 
     /// Starts every node again that has ended by itself, which was to be expected; gives who they were.
@@ -80,8 +91,8 @@ impl Nodes {
         Ok(dead)
     }
 
-    /// Whether a node may end so by itself: one that is removed stops in good order, one that came back with nothing is refused.
-    pub(super) fn is_due(&self, id: u64, status: ExitStatus) -> bool {
+    /// Whether a node may end so for what the operator did: one that is removed stops in good order, one that came back with nothing is refused.
+    fn is_due(&self, id: u64, status: ExitStatus) -> bool {
         self.leaving.contains(&id) && (status.success() || self.hollow.contains(&id))
     }
 

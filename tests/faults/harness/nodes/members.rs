@@ -80,6 +80,9 @@ impl Nodes {
         if let Some(clocks) = &self.clocks {
             clocks.set_ahead(id, 0)?;
         }
+        if let Some(errors) = &self.errors {
+            errors.add(id)?;
+        }
         self.place(id)?;
         self.start(id)?;
         Ok(id)

@@ -48,16 +48,30 @@ pub(super) struct Load {
     findings: Mutex<Vec<Finding>>,
 }
 
+/// What a node says to the one that it forwards to, which does not forward again.
+const FORWARDED: &str = "quorate-forwarded";
+
 /// What an answer says of a batch.
 enum Said {
     /// All of it is there; so many were posted now.
     Posted(u64),
-    /// Nothing of it happened.
-    NotApplied,
+    /// Nothing of it happened, and why.
+    NotApplied(String),
     /// Nobody knows.
     Unknown,
     /// No correct node answers so.
     Absurd(String),
+}
+
+/// A batch that was answered.
+#[derive(Default)]
+struct Answered {
+    /// Transfers that the last attempt posted.
+    created: u64,
+    /// Another may have posted some before.
+    was_doubted: bool,
+    /// What those said by which nothing happened.
+    denied: Vec<String>,
 }
 
 /// Opens the ledger and its accounts.
@@ -182,7 +196,11 @@ impl Load {
             method: "POST",
             path: "/v1/transfers/batch?timeout=5s".to_owned(),
             body,
-            ..Request::default()
+            headers: if is_direct(client) {
+                vec![(FORWARDED, "1".to_owned())]
+            } else {
+                Vec::new()
+            },
         }
     }
 
@@ -192,7 +210,11 @@ impl Load {
         let mut number = 0;
         while !self.stop.load(Ordering::Relaxed) {
             let request = self.request(client, number);
-            let Some((created, was_doubted)) = self.insist(&request, &mut connections, &mut random)
+            let Some(Answered {
+                created,
+                was_doubted,
+                denied,
+            }) = self.insist(&request, &mut connections, &mut random)
             else {
                 self.found(
                     "failure",
@@ -200,12 +222,15 @@ impl Load {
                 );
                 break;
             };
-            // Nobody has sent these ids before.
-            if created < self.batch && !was_doubted {
+            // Nobody has sent these ids before; but a node that forwards asks the next leader if one is lost, and then all are there.
+            let was_forwarded = !is_direct(client) && created == 0;
+            if created < self.batch && !was_doubted && !was_forwarded {
                 let before = self.batch - created;
                 self.found(
                     "doubled",
-                    format!("{before} transfers of the new batch {client}-{number} existed"),
+                    format!(
+                        "{before} transfers of the new batch {client}-{number} existed; what was said before: {denied:?}"
+                    ),
                 );
             }
             self.acked.fetch_add(self.batch, Ordering::Relaxed);
@@ -224,25 +249,33 @@ impl Load {
         number
     }
 
-    /// Sends a batch until it is answered: how many were posted by the last attempt, and whether another may have been before.
+    /// Sends a batch until it is answered.
     fn insist(
         &self,
         request: &Request,
         connections: &mut Connections,
         random: &mut Random,
-    ) -> Option<(u64, bool)> {
-        let (start, mut was_doubted) = (Instant::now(), false);
+    ) -> Option<Answered> {
+        let start = Instant::now();
+        let mut answered = Answered::default();
         while start.elapsed() < TENACITY {
             match self.attempt(request, connections, random) {
-                Said::Posted(created) => return Some((created, was_doubted)),
-                Said::NotApplied => thread::sleep(PAUSE),
+                Said::Posted(created) => {
+                    answered.created = created;
+                    return Some(answered);
+                }
+                Said::NotApplied(why) => {
+                    answered.denied.push(why);
+                    thread::sleep(PAUSE);
+                }
                 Said::Unknown => {
-                    was_doubted = true;
+                    answered.was_doubted = true;
                     self.doubts.fetch_add(1, Ordering::Relaxed);
                 }
                 Said::Absurd(what) => {
                     self.found("books", what);
-                    return Some((self.batch, false));
+                    answered.created = self.batch;
+                    return Some(answered);
                 }
             }
         }
@@ -258,9 +291,9 @@ impl Load {
         random: &mut Random,
     ) {
         match self.insist(request, connections, random) {
-            Some((0, _)) => {}
+            Some(Answered { created: 0, .. }) => {}
             // An attempt before, whose outcome is unknown, may have posted it: then too it was lost, and is now there.
-            Some((created, _)) => self.found(
+            Some(Answered { created, .. }) => self.found(
                 "lost",
                 format!("{created} transfers of batch {name} were acknowledged, and were posted anew when sent again"),
             ),
@@ -297,10 +330,15 @@ impl Load {
                 self.no_room.fetch_add(no_room, Ordering::Relaxed);
                 said(&reply, self.batch)
             }
-            Err(Lost::NotSent(_)) => Said::NotApplied,
+            Err(Lost::NotSent(why)) => Said::NotApplied(why),
             Err(Lost::Unknown(_)) => Said::Unknown,
         }
     }
+}
+
+/// Of every two clients one has its requests answered by the node that it asks, or not at all.
+fn is_direct(client: u64) -> bool {
+    client % 2 == 1
 }
 
 /// A connection to each node.
@@ -313,7 +351,10 @@ fn said(reply: &Reply, batch: u64) -> Said {
     match reply.status {
         200 if count("created") + count("exists") == batch => Said::Posted(count("created")),
         408 | 429 | 500..=599 => match reply.field("outcome").as_str() {
-            "not_applied" => Said::NotApplied,
+            "not_applied" => {
+                let text: String = reply.text().chars().take(300).collect();
+                Said::NotApplied(format!("{} {text}", reply.status))
+            }
             _ => Said::Unknown,
         },
         status => {

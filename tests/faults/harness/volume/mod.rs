@@ -6,7 +6,7 @@
 //! account has on every node the debits and credits of every batch exactly once.
 //!
 //! What is done to the nodes is drawn from the seed ([`outages`]): one, a majority or all of them are killed, lose their power, or
-//! find their disk full; or they end at a crash point, between two steps that make something durable.
+//! find their disk full or failing; or they end at a crash point, between two steps that make something durable.
 
 mod audit;
 
@@ -40,6 +40,8 @@ pub(crate) enum Outage {
     Cut,
     /// Its disk is filled to the last block, and it must live on.
     Fill,
+    /// Its disk fails reads, writes or syncs, tears a write, or hangs.
+    Error,
     /// It ends at a crash point ([`quorate::mutants::CRASH_POINTS`]), and half of the times loses its power there too, where there are disks for that.
     Point,
 }
@@ -86,6 +88,7 @@ pub(crate) struct Options {
 const KILLS: (u64, u64) = (1000, 1_000_000);
 const CUTS: (u64, u64) = (300, 300_000);
 const FILLS: (u64, u64) = (50, 50_000);
+const ERRORS: (u64, u64) = (300, 300_000);
 const POINTS: (u64, u64) = (400, 200_000);
 
 /// A log that is purged while the run goes on, and a state that is sealed, so that outages meet that too.
@@ -101,6 +104,9 @@ const FLAGS: &[&str] = &[
     "--state-cache-bytes",
     "32MiB",
 ];
+
+/// Of nodes whose disks hang: for how long they wait for one.
+const FLUSH_ABORT: Duration = Duration::from_secs(2);
 
 /// The same, so small that every crash point is passed within seconds.
 const SMALL: &[&str] = &[
@@ -142,6 +148,7 @@ impl Outage {
             Outage::Kill => "kills",
             Outage::Cut => "cuts",
             Outage::Fill => "full",
+            Outage::Error => "eio",
             Outage::Point => "points",
         }
     }
@@ -163,6 +170,7 @@ pub(crate) fn play(outage: Outage, options: &Options, say: impl Fn(&str)) -> any
         Outage::Kill => KILLS,
         Outage::Cut => CUTS,
         Outage::Fill => FILLS,
+        Outage::Error => ERRORS,
         Outage::Point => POINTS,
     };
     let aim = Aim {
@@ -191,10 +199,12 @@ pub(crate) fn play(outage: Outage, options: &Options, say: impl Fn(&str)) -> any
     let built = PathBuf::from(env!("CARGO_BIN_EXE_quorate"));
     let binary = options.binary.clone().unwrap_or(built);
     let pace = Pace::of_lease(Duration::from_millis(options.lease_ms));
-    let mut nodes = Nodes::new(&dir, &binary, options.nodes, pace, &[])?;
+    let flush_abort = format!("--flush-abort={}ms", FLUSH_ABORT.as_millis());
+    let flags = Vec::from_iter((outage == Outage::Error).then_some(flush_abort));
+    let mut nodes = Nodes::new(&dir, &binary, options.nodes, pace, &flags)?;
     let (flags, size) = match outage {
         // A load that goes on while nodes are waited for leaves more than one that keeps pace.
-        Outage::Point => (SMALL, "3G"),
+        Outage::Point | Outage::Error => (SMALL, "3G"),
         _ => (FLAGS, disks::SIZE),
     };
     nodes.set_snapshots(flags);
@@ -203,11 +213,17 @@ pub(crate) fn play(outage: Outage, options: &Options, say: impl Fn(&str)) -> any
     {
         let without =
             format!("no disks of the nodes' own ({error:#}); that takes root and loop devices");
-        if outage != Outage::Point {
+        if !matches!(outage, Outage::Point | Outage::Error) {
             say(&format!("SKIPPED {command}: {without}"));
             return Ok(true);
         }
-        say(&format!("NO POWER is lost at crash points: {without}"));
+        say(&format!("NO POWER is lost: {without}"));
+    }
+    if outage == Outage::Error
+        && let Err(error) = nodes.make_errors()
+    {
+        say(&format!("SKIPPED {command}: {error:#}"));
+        return Ok(true);
     }
     let start = Instant::now();
     let (told, findings) = under_load(outage, options, seed, aim, &mut nodes, &binary, &say);

@@ -1,5 +1,7 @@
 //! What is done to the nodes, drawn from the seed: whom, how long they are away, and how much later the next ones are hit.
 
+mod errors;
+
 mod points;
 
 use std::thread;
@@ -40,6 +42,7 @@ pub(super) struct Outages {
     /// Nodes that ended because their disk was full.
     ended: u64,
     points: points::Points,
+    failures: errors::Failures,
 }
 
 impl Outages {
@@ -55,6 +58,7 @@ impl Outages {
             findings: Vec::new(),
             ended: 0,
             points: points::Points::default(),
+            failures: errors::Failures::default(),
         }
     }
 
@@ -66,15 +70,17 @@ impl Outages {
             Outage::Cut => "without power",
             Outage::Fill => "with a full disk",
             Outage::Point => "ended at crash points",
+            Outage::Error => "with a disk that failed",
         };
         let gaps = Quantiles::of(self.gaps.iter().copied());
         json!({
             "hits": self.hits, "one": one, "majority": some, "all": all, "on_leader": self.on_leader, "ended": self.ended,
-            "points": self.points.told(), "first_ack_after_return_ms": gaps,
+            "points": self.points.told(),
+            "failures": self.failures.told(), "first_ack_after_return_ms": gaps,
             "told": format!(
-                "{} nodes {done}{} ({one} times one, {some} a majority, {all} all; {} times the leader too), back to acknowledging \
+                "{} nodes {done}{}{} ({one} times one, {some} a majority, {all} all; {} times the leader too), back to acknowledging \
                  after {:.0} ms (median; {:.0} at most)",
-                self.hits, self.points.in_words(), self.on_leader, gaps.p50, gaps.max
+                self.hits, self.points.in_words(), self.failures.in_words(), self.on_leader, gaps.p50, gaps.max
             ),
         })
     }
@@ -115,7 +121,11 @@ impl Outages {
 
     /// Whether all has had its turn that must have one.
     fn is_through(&self) -> bool {
-        self.outage != Outage::Point || self.points.is_once_through()
+        match self.outage {
+            Outage::Point => self.points.is_once_through(),
+            Outage::Error => self.failures.is_once_through(),
+            Outage::Kill | Outage::Cut | Outage::Fill => true,
+        }
     }
 
     /// One outage, and everybody back.
@@ -128,12 +138,15 @@ impl Outages {
             Outage::Kill => chosen.iter().try_for_each(|id| nodes.kill(*id))?,
             Outage::Cut => nodes.cut_power(&chosen)?,
             Outage::Fill => fill(nodes, &chosen, true)?,
-            Outage::Point => {}
+            Outage::Point | Outage::Error => {}
         }
         self.hits += match point {
             Some(point) => self
                 .points
                 .strike(&mut self.random, nodes, &chosen, point)?,
+            None if self.outage == Outage::Error => {
+                self.failures.strike(&mut self.random, nodes, &chosen)?
+            }
             None => chosen.len() as u64,
         };
         let lease = nodes.pace().election_max;
@@ -141,6 +154,8 @@ impl Outages {
             Outage::Kill | Outage::Cut | Outage::Point => {
                 *self.random.pick(&[0, 0, 10, 60, 130, 250])
             }
+            // It is over.
+            Outage::Error => 0,
             // It takes the nodes a moment to see it, and that is not what is tried.
             Outage::Fill => *self.random.pick(&[100, 150, 250, 400]),
         };
@@ -149,6 +164,9 @@ impl Outages {
             return self.drain(nodes, load, &chosen);
         }
         for id in &chosen {
+            if self.outage == Outage::Error {
+                continue;
+            }
             if self.outage == Outage::Cut {
                 nodes.restore_power(*id)?;
             }
@@ -173,6 +191,9 @@ impl Outages {
         let [_, some, all] = self.sizes;
         if self.outage == Outage::Point {
             findings.extend(self.points.missing());
+        }
+        if self.outage == Outage::Error {
+            findings.extend(self.failures.missing());
         }
         if self.outage == Outage::Fill && some + all > 0 && load.no_room() == 0 {
             let what = "disks of a majority were full, and no write was refused for it";
