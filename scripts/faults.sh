@@ -171,7 +171,7 @@ short() {
 ci() {
   local seed=${1:-101} workload faults nodes all=kill,pause,partition,slow,moves,bridge,away
   for workload in register bank ledger set session idle,register; do
-    beside --seed "$seed" --seconds 40 --workload "$workload" --faults kill,pause,moves,away --snapshots
+    beside --seed "$seed" --seconds 40 --workload "$workload" --faults kill,pause,moves,away,disk --snapshots
     faults=partition,slow,bridge
     case $workload in
       register | bank | session) beside --seed "$((seed + 1))" --seconds 40 --workload "$workload" --faults "$faults" ;;
@@ -199,10 +199,13 @@ soak() {
     die "soak takes a number of hours, such as 0.5"
   while ((SECONDS < end)); do
     seed=$((seed + 1))
-    nodes=$((seed % 4 == 0 ? 5 : 3))
-    faults=kill,pause,partition,slow,moves,bridge
-    # Where there is no root, it is told as not possible.
-    ((seed % 3 != 0)) || faults=power,kill,partition,slow,moves
+    nodes=$((seed / 8 % 3 == 0 ? 5 : 3))
+    # What takes root or libfaketime is told as not possible where that is not there.
+    case $((seed % 3)) in
+      0) faults=power,kill,partition,slow,disk ;;
+      1) faults=kill,pause,partition,slow,moves,bridge ;;
+      2) faults=kill,pause,partition,moves,disk,jumps,rates ;;
+    esac
     ((seed % 7 > 3)) || faults=$faults,members
     snapshots=(--snapshots)
     if ((seed % 5 == 0)); then snapshots=(); else faults=$faults,away; fi
