@@ -145,6 +145,9 @@ impl Nemesis {
         self.world.say(&Happening::Install(name, step));
         self.leaderless = None;
         let pause = self.random.latency(self.every.as_secs_f64() * 1e3);
+        if fault.is_beside() {
+            return Duration::ZERO;
+        }
         Duration::from_nanos(pause).min(self.every * 3)
     }
 
