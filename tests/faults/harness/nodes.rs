@@ -329,7 +329,10 @@ impl Nodes {
     pub(crate) fn kill(&mut self, id: u64) -> anyhow::Result<()> {
         let mut node = self.running.remove(&id).context("it does not run")?;
         let status = match node.child.try_wait()? {
-            Some(status) if self.may_end(id, node.is_armed, status) => status,
+            Some(status) if self.may_end(id, node.is_armed, status) => {
+                self.leave_down(id);
+                status
+            }
             Some(status) => {
                 self.note_exit(id, status, false);
                 anyhow::bail!("node {id} had ended by itself: {status}");

@@ -137,6 +137,13 @@ impl Nodes {
         Ok(met)
     }
 
+    /// That the disk of a node works again is no reason to start it: it ended for that, and whoever wanted to end it starts it.
+    pub(super) fn leave_down(&mut self, id: u64) {
+        if let Some(failing) = self.failing.get_mut(&id) {
+            failing.has_ended = false;
+        }
+    }
+
     fn end_for_going_on(&mut self, id: u64) -> anyhow::Result<()> {
         let Some(failing) = self.failing.get_mut(&id) else {
             return Ok(());
