@@ -171,7 +171,7 @@ short() {
 ci() {
   local seed=${1:-101} workload faults nodes all=kill,pause,partition,slow,moves,bridge,away
   for workload in register bank ledger set session idle,register; do
-    beside --seed "$seed" --seconds 40 --workload "$workload" --faults kill,pause,moves,away,disk --snapshots
+    beside --seed "$seed" --seconds 40 --workload "$workload" --faults kill,pause,moves,away --snapshots
     faults=partition,slow,bridge
     case $workload in
       register | bank | session) beside --seed "$((seed + 1))" --seconds 40 --workload "$workload" --faults "$faults" ;;

@@ -28,10 +28,10 @@ pub(super) struct Failing {
 }
 
 impl Failing {
-    /// Whether the node ended for it, having ended like that. One that was started on a disk that fails does not come up.
+    /// Whether the node ended for it, having ended like that. One whose disk fails while it starts does not come up.
     pub(super) fn ends(&mut self, status: ExitStatus) -> bool {
         let by = self.error.ends_with().map(rustix::process::Signal::as_raw);
-        let is_refused = self.error.is_lasting() && status.code() == Some(1);
+        let is_refused = self.error.ends_with().is_some() && status.code() == Some(1);
         let is_for_it = (by.is_some() && status.signal() == by) || is_refused;
         self.has_ended |= is_for_it;
         is_for_it
