@@ -23,12 +23,12 @@ enum { NOTHING, SYNC_ONCE, SYNC_ALWAYS, WRITE_ONCE, WRITE_ALWAYS, SHORT, TORN, H
 
 static struct control {
   _Atomic uint32_t what;
-  _Atomic uint32_t place; /* 0: anywhere; else one of PLACES */
+  _Atomic uint32_t place; /* one of PLACES, from 1 on */
   _Atomic int32_t left;   /* operations that are let through first */
   _Atomic uint32_t done;  /* operations that were hit */
 } nothing, *control = &nothing;
 
-static const char *const PLACES[] = {"/", "/log/", "/state", "/snapshots/"};
+static const char *const PLACES[] = {"/log/", "/state", "/snapshots/"};
 static const char *root = "";
 
 __attribute__((constructor)) static void begin(void) {
@@ -53,7 +53,9 @@ static int is_meant(int fd) {
   path[length] = 0;
   size_t depth = strlen(root);
   if (strncmp(path, root, depth) != 0 || strstr(path + depth, "/LOG") || strstr(path + depth, "/log/spare")) return 0;
-  const char *place = PLACES[control->place % 4];
+  uint32_t number = control->place;
+  if (number < 1 || number > sizeof PLACES / sizeof *PLACES) abort();
+  const char *place = PLACES[number - 1];
   return strncmp(path + depth, place, strlen(place)) == 0;
 }
 
@@ -76,11 +78,14 @@ static ssize_t failed(void) {
   return -1;
 }
 
-/* The function that this one stands in front of. */
-#define NEXT(name) ((__typeof__(&name))next(#name))
-static void *next(const char *name) {
-  void *found = dlsym(RTLD_NEXT, name);
+/* The function that this one stands in front of: looked up once, and by whoever comes meanwhile too, which does no harm. */
+#define NEXT(name) ({ static _Atomic(void *) known; (__typeof__(&name))next(&known, #name); })
+static void *next(_Atomic(void *) *known, const char *name) {
+  void *found = atomic_load_explicit(known, memory_order_relaxed);
+  if (found) return found;
+  found = dlsym(RTLD_NEXT, name);
   if (!found) abort();
+  atomic_store_explicit(known, found, memory_order_relaxed);
   return found;
 }
 
@@ -97,18 +102,18 @@ int fsync(int fd) { return is_sync_failed(fd) ? (int)failed() : NEXT(fsync)(fd);
 int fdatasync(int fd) { return is_sync_failed(fd) ? (int)failed() : NEXT(fdatasync)(fd); }
 
 /* Writes `length` bytes or, where that is asked for, half of them; of the torn one nobody hears. */
-#define WRITE(fd, length, next)                    \
+#define WRITE(fd, length, next)                              \
   if (is_hit(fd, WRITE_ONCE, WRITE_ALWAYS)) return failed(); \
-  if (length > 1 && is_hit(fd, SHORT, NEVER)) { \
-    control->done++;                               \
-    length /= 2;                                   \
-  }                                                \
-  if (is_hit(fd, TORN, NEVER)) {              \
-    length /= 2;                                   \
-    if (length > 0 && next < 0) abort();           \
-    control->done++;                               \
-    kill(getpid(), SIGKILL);                       \
-  }                                                \
+  if (length > 1 && is_hit(fd, SHORT, NEVER)) {              \
+    control->done++;                                         \
+    length /= 2;                                             \
+  }                                                          \
+  if (is_hit(fd, TORN, NEVER)) {                             \
+    length /= 2;                                             \
+    if (length > 0 && next < 0) abort();                     \
+    control->done++;                                         \
+    kill(getpid(), SIGKILL);                                 \
+  }                                                          \
   return next
 
 ssize_t write(int fd, const void *from, size_t length) { WRITE(fd, length, NEXT(write)(fd, from, length)); }
@@ -116,29 +121,29 @@ ssize_t pwrite(int fd, const void *from, size_t length, off_t at) { WRITE(fd, le
 ssize_t pwrite64(int fd, const void *from, size_t length, off64_t at) { WRITE(fd, length, NEXT(pwrite64)(fd, from, length, at)); }
 
 /* The same for several pieces: half of a write is half of the first of them. */
-#define WRITE_PIECES(fd, next)                     \
-  struct iovec half;                               \
-  if (length > 0) {                                \
-    half = *from;                                  \
-    half.iov_len = (half.iov_len + 1) / 2;         \
-  }                                                \
+#define WRITE_PIECES(fd, next)                               \
+  struct iovec half;                                         \
+  if (length > 0) {                                          \
+    half = *from;                                            \
+    half.iov_len = (half.iov_len + 1) / 2;                   \
+  }                                                          \
   if (is_hit(fd, WRITE_ONCE, WRITE_ALWAYS)) return failed(); \
-  if (length > 0 && is_hit(fd, SHORT, NEVER)) {    \
-    control->done++;                               \
-    from = &half, length = 1;                      \
-  } else if (length > 0 && is_hit(fd, TORN, NEVER)) { \
-    from = &half, length = 1;                      \
-    if (next < 0) abort();                         \
-    control->done++;                               \
-    kill(getpid(), SIGKILL);                       \
-  }                                                \
+  if (length > 0 && is_hit(fd, SHORT, NEVER)) {              \
+    control->done++;                                         \
+    from = &half, length = 1;                                \
+  } else if (length > 0 && is_hit(fd, TORN, NEVER)) {        \
+    from = &half, length = 1;                                \
+    if (next < 0) abort();                                   \
+    control->done++;                                         \
+    kill(getpid(), SIGKILL);                                 \
+  }                                                          \
   return next
 
 ssize_t writev(int fd, const struct iovec *from, int length) { WRITE_PIECES(fd, NEXT(writev)(fd, from, length)); }
 ssize_t pwritev(int fd, const struct iovec *from, int length, off_t at) { WRITE_PIECES(fd, NEXT(pwritev)(fd, from, length, at)); }
 ssize_t pwritev64(int fd, const struct iovec *from, int length, off64_t at) { WRITE_PIECES(fd, NEXT(pwritev64)(fd, from, length, at)); }
 
-#define READ(fd, next)                        \
+#define READ(fd, next)                               \
   if (is_hit(fd, READ_ONCE, NEVER)) return failed(); \
   return next
 

@@ -38,9 +38,28 @@ pub(crate) enum Error {
 /// Which files it does that to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Place {
+    /// The write-ahead log and its witness.
     Log = 1,
+    /// The state database.
     State = 2,
+    /// Snapshots, made here or being received.
     Snapshots = 3,
+}
+
+impl Place {
+    /// In words.
+    fn says(self) -> &'static str {
+        match self {
+            Place::Log => "the log",
+            Place::State => "the state",
+            Place::Snapshots => "a snapshot",
+        }
+    }
+}
+
+/// What a disk does to which files, in words.
+pub(crate) fn label(error: Error, place: Place) -> String {
+    format!("{}: {}", place.says(), error.says())
 }
 
 impl Error {

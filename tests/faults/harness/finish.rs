@@ -26,8 +26,8 @@ use crate::run::{FinalState, Mark};
 const HEALED: Duration = Duration::from_secs(30);
 /// How long one operation of the final phase may take, all its attempts together.
 const ANSWERED: Duration = Duration::from_secs(15);
-/// How long a removed node may take to end: one that led waits a minute for writes under way, of which it will never hear.
-const GONE: Duration = Duration::from_secs(90);
+/// How long a removed node may take to end: up to 27 s for its leadership, its clients and its disk (the settings `stop_*`), and to hear of it.
+const GONE: Duration = Duration::from_secs(45);
 /// How long it may take until every node knows who belongs to the cluster.
 const TOLD: Duration = Duration::from_secs(5);
 /// How long stopping may take.

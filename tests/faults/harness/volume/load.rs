@@ -70,8 +70,8 @@ struct Answered {
     created: u64,
     /// Another may have posted some before.
     was_doubted: bool,
-    /// What those said by which nothing happened.
-    denied: Vec<String>,
+    /// What the last one said by which nothing happened.
+    denied: Option<String>,
 }
 
 /// Opens the ledger and its accounts.
@@ -265,7 +265,7 @@ impl Load {
                     return Some(answered);
                 }
                 Said::NotApplied(why) => {
-                    answered.denied.push(why);
+                    answered.denied = Some(why);
                     thread::sleep(PAUSE);
                 }
                 Said::Unknown => {

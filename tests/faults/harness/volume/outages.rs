@@ -1,7 +1,6 @@
 //! What is done to the nodes, drawn from the seed: whom, how long they are away, and how much later the next ones are hit.
 
 mod errors;
-
 mod points;
 
 use std::thread;
@@ -163,10 +162,13 @@ impl Outages {
         if self.outage == Outage::Fill {
             return self.drain(nodes, load, &chosen);
         }
-        for id in &chosen {
-            if self.outage == Outage::Error {
-                continue;
-            }
+        // Whoever ended for its disk runs again.
+        let down: &[u64] = if self.outage == Outage::Error {
+            &[]
+        } else {
+            &chosen
+        };
+        for id in down {
             if self.outage == Outage::Cut {
                 nodes.restore_power(*id)?;
             }

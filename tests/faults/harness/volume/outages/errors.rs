@@ -112,10 +112,7 @@ impl Failures {
             met += u64::from(nodes.mend_disk(*id)? > 0);
         }
         let ended = ended.len() as u64;
-        let count = self
-            .counts
-            .entry(format!("{}, {place:?}", error.says()))
-            .or_default();
+        let count = self.counts.entry(errors::label(error, place)).or_default();
         count.met += met;
         count.ended += ended;
         count.cut += if is_cut { ended } else { 0 };
@@ -130,17 +127,15 @@ impl Failures {
 
     /// What no node met proves nothing. A run that was broken off is red for what broke it.
     pub(super) fn missing(&self) -> Vec<Finding> {
-        let kinds = [
-            "a sync fails, Log",
-            "syncs fail, Log",
-            "a write fails, Log",
-            "writes fail, Log",
-        ];
-        let kinds = kinds.iter().filter(|_| self.is_once_through());
-        let missing =
-            kinds.filter(|kind| self.counts.get(**kind).is_none_or(|count| count.ended == 0));
-        missing
-            .map(|kind| Finding::new("coverage", format!("no node met this: {kind}")))
+        use Error::{SyncAlways, SyncOnce, WriteAlways, WriteOnce};
+        let ends = [SyncOnce, SyncAlways, WriteOnce, WriteAlways];
+        let labels = ends.map(|error| errors::label(error, Place::Log));
+        let has_ended =
+            |label: &String| self.counts.get(label).is_some_and(|count| count.ended > 0);
+        labels
+            .into_iter()
+            .filter(|label| self.is_once_through() && !has_ended(label))
+            .map(|label| Finding::new("coverage", format!("no node ended for this: {label}")))
             .collect()
     }
 
