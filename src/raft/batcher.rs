@@ -144,9 +144,9 @@ impl Batcher {
         self.queue.pending()
     }
 
-    /// Whether every command has its answer.
-    pub(super) fn is_idle(&self) -> bool {
-        self.queue.is_idle()
+    /// Whether somebody waits for an answer that has not come.
+    pub(super) fn is_awaited(&self) -> bool {
+        self.queue.is_awaited()
     }
 }
 

@@ -193,8 +193,8 @@ impl<S: Replica + Clone> Client<S> {
         self.node.members.change(change, deadline).await
     }
 
-    /// Stops: refuses new writes, waits until `deadline` for those in flight, stops the core, seals the state. A disk that
-    /// does not finish is waited for ten seconds more.
+    /// Stops: refuses new writes, waits until `deadline` for the answers that somebody still waits for, stops the core, seals the state.
+    /// A disk that does not finish is waited for ten seconds more.
     ///
     /// # Errors
     /// If the state could not be written down; nothing acknowledged is lost, the next start takes longer.
@@ -202,7 +202,7 @@ impl<S: Replica + Clone> Client<S> {
         let node = &self.node;
         const STOPPING: &str = "this node is stopping";
         node.batcher.close_for_good(STOPPING);
-        while !node.batcher.is_idle() && now() < deadline {
+        while node.batcher.is_awaited() && now() < deadline {
             tokio::time::sleep(DRAIN_POLL).await;
         }
         node.batcher.close(STOPPING);
@@ -300,12 +300,12 @@ impl<S: Replica + Clone> Node<S> {
         Err(WriteError::NotLeader(leader))
     }
 
-    /// Whether the disks of the cluster have room for `command`, which adds something if it is not known yet.
     /// Nothing is added to what may be wrong.
     fn check_agrees(&self) -> Result<(), WriteError> {
         self.compared.check().map_err(WriteError::NotReady)
     }
 
+    /// Whether the disks of the cluster have room for `command`, which adds something if it is not known yet.
     fn check_space(&self, command: Option<&Command<'_>>) -> Result<(), WriteError> {
         let server = self.server.borrow_watched();
         let configs = server.membership_config.membership().get_joint_config();

@@ -71,6 +71,8 @@ struct Inner {
     /// Waiting and handed over.
     commands: usize,
     bytes: usize,
+    /// Tickets held: those who wait for an answer, or have it and did not look yet.
+    callers: usize,
     /// Why nothing more is taken in.
     closed: Option<WriteError>,
     for_good: bool,
@@ -120,6 +122,7 @@ impl Queue {
         let number = inner.next;
         inner.next += 1;
         inner.commands += 1;
+        inner.callers += 1;
         inner.bytes += weight;
         inner.waiting_bytes += weight;
         let waiting = Waiting {
@@ -238,9 +241,11 @@ impl Queue {
         }
     }
 
-    /// Whether every command that came has its answer.
-    pub(super) fn is_idle(&self) -> bool {
-        self.lock().commands == 0
+    /// Whether somebody waits for an answer that has not come. Who gave up does not: a command that was handed over may stay without
+    /// an answer for as long as there is no quorum.
+    pub(super) fn is_awaited(&self) -> bool {
+        let inner = self.lock();
+        inner.commands > 0 && inner.callers > 0
     }
 
     /// Takes a command back that still waits. `false` if it was handed over before.
@@ -334,6 +339,7 @@ impl Drop for Ticket {
     /// Nobody waits any more: what was not proposed need not be.
     fn drop(&mut self) {
         self.queue.withdraw(self.number);
+        self.queue.lock().callers -= 1;
     }
 }
 

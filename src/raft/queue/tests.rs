@@ -30,7 +30,7 @@ fn commands_are_taken_in_up_to_the_limit_and_refused_beyond_it() {
     let limit = overloaded(queue.enter(vec![], 1, later()));
     assert!(limit.contains("queue_commands_max is 3"), "{limit}");
     drop(tickets);
-    assert!(queue.is_idle());
+    assert_eq!(queue.pending(), 0);
     queue.enter(vec![], 1, later()).unwrap();
 }
 
@@ -55,6 +55,21 @@ fn what_was_handed_over_counts_until_it_has_its_answer() {
     overloaded(queue.enter(vec![], 1, later()));
     queue.finish(taken.remove(0), Err(WriteError::Expired));
     queue.enter(vec![], 1, later()).unwrap();
+}
+
+#[test]
+fn what_was_handed_over_is_awaited_until_it_has_its_answer_or_nobody_waits() {
+    let queue = queue(10, 10);
+    assert!(!queue.is_awaited());
+    let [answered, given_up] = [(); 2].map(|()| queue.enter(vec![], 1, later()).unwrap());
+    let mut taken = queue.take(10, 10);
+    assert!(queue.is_awaited());
+    queue.finish(taken.remove(0), Err(WriteError::Expired));
+    drop(answered);
+    assert!(queue.is_awaited(), "the other caller waits");
+    drop(given_up);
+    assert!(!queue.is_awaited());
+    assert_eq!(queue.pending(), 1, "its fate is as open as before");
 }
 
 #[test]
@@ -108,7 +123,7 @@ fn what_waits_when_the_queue_closes_is_refused_and_what_comes_later_until_it_ope
     queue.refuse_waiting(&why());
     let not_ready = |refused: WriteError| matches!(refused, WriteError::NotReady(_));
     assert!(ticket.answer.try_recv().unwrap().is_err_and(not_ready));
-    assert!(queue.is_idle());
+    assert_eq!(queue.pending(), 0);
     assert!(queue.enter(vec![], 1, later()).is_err_and(not_ready));
     queue.open();
     drop(queue.enter(vec![], 1, later()).unwrap());

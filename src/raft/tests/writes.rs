@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::cluster::{Cluster, eventually, fast, put, soon, until};
+use super::cluster::{Cluster, PATIENCE, eventually, fast, put, soon, until};
 use crate::machine::Reply;
 use crate::raft::start::Guards;
 use crate::raft::{Options, Role, WriteError};
@@ -98,7 +98,7 @@ async fn an_entry_replaced_by_another_leader_has_an_unknown_outcome() {
 async fn all_handed_over(cluster: &Cluster) {
     let batcher = &cluster.client(1).node.batcher;
     eventually("everything is handed over", || {
-        batcher.backlog().commands == 0 && !batcher.is_idle()
+        batcher.backlog().commands == 0 && batcher.pending() > 0
     })
     .await;
 }
@@ -195,6 +195,26 @@ async fn a_command_larger_than_an_entry_is_refused() {
         matches!(refused, WriteError::TooLarge { .. }),
         "{refused:?}"
     );
+}
+
+/// Without a quorum nothing that was proposed gets an answer, and those who asked have long been told that it is unknown.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_stops_waits_for_no_answer_that_nobody_waits_for() {
+    let cluster = Cluster::formed().await;
+    cluster.net.cut(1, 2);
+    cluster.net.cut(1, 3);
+    let client = cluster.client(1);
+    let deadline = Instant::now() + Duration::from_millis(200);
+    let proposed = tokio::spawn(put(client, "proposed", "1", deadline));
+    all_handed_over(&cluster).await;
+    let proposed = proposed.await.unwrap();
+    assert!(
+        matches!(proposed, Err(WriteError::Unknown(_))),
+        "{proposed:?}"
+    );
+    let an_hour = Instant::now() + Duration::from_secs(3600);
+    let stopped = tokio::time::timeout(PATIENCE, client.shutdown(an_hour)).await;
+    stopped.expect("it waited for the deadline").unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
