@@ -5,6 +5,8 @@
     reason = "a test that meets the unexpected is to fail"
 )]
 
+#[path = "api/audit.rs"]
+mod audit;
 #[path = "api/cli.rs"]
 mod cli;
 #[path = "api/cluster.rs"]

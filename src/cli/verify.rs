@@ -11,13 +11,14 @@ use super::Global;
 use super::format::{Format, show};
 use super::output::{Failure, print};
 use crate::storage::LogId;
+use crate::storage::audit::{self, Checked};
 use crate::storage::identity::{DataDir, Identity, OpenError};
 use crate::storage::log::{self, Report};
 use crate::storage::snapshot::{self, Found};
 use crate::storage::state::{State, VerifyReport};
 
 /// Check a stopped node's data directory: every record of its log; its state, rebuilt from the journal and compared; that the
-/// two fit together; and every file of its snapshots.
+/// two fit together; every file of its snapshots; and that no line of its audit file was changed or taken out.
 #[derive(Debug, Args)]
 #[command(after_help = "Example:
   quorate verify data/node1
@@ -36,6 +37,7 @@ struct Findings {
     log: Result<Report, OpenError>,
     state: Result<VerifyReport, OpenError>,
     snapshots: Result<Found, io::Error>,
+    audit: Result<Checked, io::Error>,
 }
 
 impl Verify {
@@ -49,6 +51,7 @@ impl Verify {
             log: log::verify(&dir.log_dir()),
             state: State::verify(&dir.state_dir()),
             snapshots: snapshot::verify_all(&dir.snapshots_dir()),
+            audit: audit::verify(&self.dir),
         };
         let problems = findings.problems();
         match global.output {
@@ -94,6 +97,13 @@ impl Findings {
             Ok(snapshots) => {
                 let problems = snapshots.problems.iter();
                 found.extend(problems.map(|problem| format!("snapshot: {problem}")));
+            }
+        }
+        match &self.audit {
+            Err(error) => found.push(format!("audit: {error}")),
+            Ok(audit) => {
+                let problems = audit.problems.iter();
+                found.extend(problems.map(|problem| format!("audit: {problem}")));
             }
         }
         found
@@ -149,6 +159,10 @@ impl Findings {
             Err(_) => writeln!(text, "snapshots cannot be read"),
             Ok(found) => writeln!(text, "snapshots {} ({} bytes)", found.count, found.bytes),
         };
+        let _ = match &self.audit {
+            Err(_) => writeln!(text, "audit     cannot be read"),
+            Ok(audit) => writeln!(text, "audit     {} lines", audit.lines),
+        };
         text
     }
 
@@ -175,9 +189,11 @@ impl Findings {
                 "last_index": found.last.map(|at| at.index.to_string()),
             })
         });
+        let audit = self.audit.as_ref().ok();
         json!({
             "ok": problems.is_empty(), "node": self.identity.node_id,
             "cluster_id": self.identity.cluster_id, "log": log, "state": state, "snapshots": snapshots,
+            "audit": audit.map(|audit| json!({ "lines": audit.lines.to_string() })),
             "problems": problems,
         })
     }

@@ -1,6 +1,7 @@
 //! A request as handlers see it: head, body read whole, and its query, of which nothing is ever ignored.
 
 use std::borrow::Cow;
+use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
@@ -53,6 +54,8 @@ pub(super) struct Call {
     pub(super) received: Instant,
     /// What bounds it.
     pub(super) limits: Arc<Limits>,
+    /// The other end of its connection.
+    pub(super) remote: Option<SocketAddr>,
     /// What counts it, once the router has found its endpoint.
     pub(super) endpoint: OnceLock<Arc<Endpoint>>,
 }
@@ -65,15 +68,22 @@ impl Call {
 
     /// It is refused while there is too much to do: writes are. Who looks after the cluster is not.
     pub(super) fn is_shed(&self) -> bool {
-        !self.is_safe() && !self.uri.path().starts_with("/v1/cluster")
+        !self.is_safe() && !self.is_of_cluster()
+    }
+
+    /// It is about the cluster, not about what is in it.
+    pub(super) fn is_of_cluster(&self) -> bool {
+        self.uri.path().starts_with("/v1/cluster")
     }
 
     /// Asking twice has the effect of asking once: reads, creates, which carry an id that is unique for ever, and what comes with
     /// an idempotency key, and changes of the cluster. Another write to a key is not: sent again, it may undo what another client
     /// wrote in between.
     pub(super) fn is_retry_safe(&self) -> bool {
-        let of_cluster = self.uri.path().starts_with("/v1/cluster");
-        self.is_safe() || self.method == Method::POST || of_cluster || self.has_idempotency_key()
+        self.is_safe()
+            || self.method == Method::POST
+            || self.is_of_cluster()
+            || self.has_idempotency_key()
     }
 
     /// Another node forwarded it.

@@ -20,6 +20,7 @@ pub(in crate::http) fn call(
         request_id: "test".to_owned(),
         received: Instant::now(),
         limits: Arc::default(),
+        remote: None,
         endpoint: OnceLock::new(),
     }
 }

@@ -23,8 +23,9 @@ use super::call::{Call, Input};
 use super::error::{ApiError, Code, Frame, Problem, check_routed};
 use super::forward::Forwarder;
 use super::limits::Memory;
+use super::listener::Remote;
 use super::listener::{Phase, Refused};
-use super::{App, Served, Shared, body, routes};
+use super::{App, Served, Shared, audit, body, routes};
 use crate::raft::{Role, Standing};
 
 /// Answers from this size on, in bytes, are counted until they are sent.
@@ -34,7 +35,8 @@ const REQUEST_ID_LEN_MAX: usize = 128;
 
 const NODE: HeaderName = HeaderName::from_static("quorate-node");
 const ROLE: HeaderName = HeaderName::from_static("quorate-role");
-const SERVED_BY: HeaderName = HeaderName::from_static("quorate-served-by");
+/// Header of the node whose word an answer is.
+pub(super) const SERVED_BY: HeaderName = HeaderName::from_static("quorate-served-by");
 const LEADER: HeaderName = HeaderName::from_static("quorate-leader");
 const LEADER_URL: HeaderName = HeaderName::from_static("quorate-leader-url");
 const TERM: HeaderName = HeaderName::from_static("quorate-term");
@@ -91,6 +93,7 @@ impl Edge {
             body: Bytes::new(),
             received,
             limits: self.app.limits.clone(),
+            remote: head.extensions.get::<Remote>().map(|remote| remote.0),
             endpoint: OnceLock::new(),
         };
         let _in_flight = self.app.meter.begin();
@@ -118,7 +121,8 @@ impl Edge {
                 };
                 drop(share);
                 let response = response.and_then(|response| self.hold(&call, response));
-                self.finish(&call, response)
+                let response = self.finish(&call, response);
+                audit::note(&self.app.raft, &call, response).await
             }
             Err(error) => self.finish(&call, Err(error)),
         }
@@ -188,6 +192,7 @@ impl Edge {
             body: Bytes::new(),
             received: Instant::now(),
             limits: self.app.limits.clone(),
+            remote: None,
             endpoint: OnceLock::new(),
         };
         let mut response = self.finish(&call, Err(problem.into()));

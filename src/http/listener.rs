@@ -83,6 +83,10 @@ impl Default for Limits {
 #[derive(Clone, Debug)]
 pub struct Place(#[expect(dead_code, reason = "held for its drop")] Arc<Slot>);
 
+/// The other end of the connection that a request came by. Those that ask for no change, which are many, do not carry it.
+#[derive(Clone, Copy, Debug)]
+pub struct Remote(pub SocketAddr);
+
 /// Serves `service` on `listener` until `phase` says to stop and every connection has ended. `refuse` makes the answers to
 /// those who are not let in and to heads that cannot be read; without it they get none.
 pub async fn serve<S, B>(
@@ -111,7 +115,7 @@ pub async fn serve<S, B>(
                     stream,
                     service,
                     limits,
-                    (door, Place(Arc::new(slot))),
+                    (door, Place(Arc::new(slot)), Remote(from)),
                     refuse,
                     phase,
                 )
@@ -156,7 +160,7 @@ async fn connection<S, B>(
     stream: TcpStream,
     service: S,
     limits: Limits,
-    (door, place): (Arc<Door>, Place),
+    (door, place, remote): (Arc<Door>, Place, Remote),
     refuse: Option<Refuse>,
     mut phase: watch::Receiver<Phase>,
 ) where
@@ -178,6 +182,9 @@ async fn connection<S, B>(
         marks.set(BUSY);
         if request.headers().contains_key(UPGRADE) {
             request.extensions_mut().insert(place.clone());
+        }
+        if !request.method().is_safe() {
+            request.extensions_mut().insert(remote);
         }
         let (answering, activity) = (service.call(request), marks.clone());
         async move {

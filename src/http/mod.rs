@@ -52,6 +52,8 @@ pub mod limits;
 
 mod activity;
 
+mod audit;
+
 mod admission;
 
 mod body;

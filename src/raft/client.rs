@@ -30,6 +30,7 @@ use super::{
 use crate::machine::{AccountRef, Command, Fault, NewTransfer, Once, entry};
 use crate::storage::applied;
 use crate::storage::clock::now;
+use crate::storage::identity::DataDir;
 use crate::storage::log::Log;
 use crate::storage::state::State;
 
@@ -54,6 +55,7 @@ impl<S> Clone for Client<S> {
 
 /// What a running node consists of.
 pub(super) struct Node<S> {
+    pub(super) dir: Arc<DataDir>,
     pub(super) raft: Raft,
     pub(super) server: WatchReceiverOf<Types, RaftServerMetrics<Types>>,
     pub(super) log: Log,
@@ -243,6 +245,17 @@ impl Client {
     /// What this node has applied.
     pub fn view(&self) -> super::View {
         self.node.state.view()
+    }
+
+    /// Notes what was asked of this node as of a part of its cluster, and what came of it: see [`crate::storage::audit`]. `object` is the
+    /// text of a JSON object. A disk that does not take it is told of in the log only: what was asked for is done.
+    pub async fn audit(&self, object: String) {
+        let dir = self.node.dir.clone();
+        match blocking::run(move || dir.audit(&object)).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::error!(%error, "the audit file takes no line"),
+            Err(error) => tracing::error!(%error, "the audit file takes no line"),
+        }
     }
 
     /// A page of what this node applied, from log index `from` on: see [`applied::page`]. Looks at files: not for an async thread.

@@ -316,6 +316,7 @@ fn assemble<S: Replica + Clone>(
         faults: faults.clone(),
     };
     let node = Node {
+        dir: context.dir.clone(),
         server: raft.server_metrics(),
         log,
         state,

@@ -20,6 +20,7 @@ pub use boot::Boot;
 pub use recovered::Recovered;
 
 use super::LogId;
+use super::audit::Audit;
 use super::crash;
 use super::log;
 use super::log::disk::{Disk, RealDisk, read_all};
@@ -62,6 +63,7 @@ pub struct Identity {
 pub struct DataDir {
     path: PathBuf,
     identity: Mutex<Identity>,
+    audit: Audit,
     boot: Boot,
     _lock: Option<File>,
     /// Nothing of it is on a disk.
@@ -120,6 +122,7 @@ impl DataDir {
         Ok(DataDir {
             path: path.to_owned(),
             identity: Mutex::new(identity),
+            audit: Audit::of(path),
             boot,
             _lock: Some(lock),
             #[cfg(feature = "simulation")]
@@ -157,6 +160,7 @@ impl DataDir {
         Ok(DataDir {
             path: path.to_owned(),
             identity,
+            audit: Audit::of(path),
             boot: Boot::default(),
             _lock: lock,
             #[cfg(feature = "simulation")]
@@ -184,6 +188,18 @@ impl DataDir {
             return Ok(());
         }
         refused::note(&RealDisk::new(&self.path), why).map_err(|error| io_error(&self.path, &error))
+    }
+
+    /// Adds a line to what was asked of this node: the text of a JSON object.
+    ///
+    /// # Errors
+    /// If the write fails.
+    pub fn audit(&self, object: &str) -> io::Result<()> {
+        #[cfg(feature = "simulation")]
+        if self.is_simulated {
+            return Ok(());
+        }
+        self.audit.add(object)
     }
 
     /// Writes the cluster id durably. `replace` permits changing one that was set (only while the log is pristine).
@@ -245,6 +261,7 @@ impl DataDir {
     #[cfg(feature = "simulation")]
     pub(crate) fn simulated(path: PathBuf, identity: Identity, boot: Boot) -> DataDir {
         DataDir {
+            audit: Audit::of(&path),
             path,
             identity: Mutex::new(identity),
             boot,

@@ -2,9 +2,10 @@
 //!
 //! A data directory holds `lock` (held while a process uses it), `identity` (who this is), `log/` (the write-ahead log and its
 //! tail witness: [`log`]), `state/` (the journal and what is derived from it: [`state`]) and `snapshots/` (the state as of earlier
-//! entries, to be sent to other nodes: [`snapshot`]). A state that was found damaged is kept beside as `state.damaged-N`.
+//! entries, to be sent to other nodes: [`snapshot`]), and what was asked of it as of a part of its cluster ([`audit`]). A state that was found damaged is kept beside as `state.damaged-N`.
 
 pub mod applied;
+pub mod audit;
 pub(crate) mod clock;
 pub(crate) mod crash;
 pub mod histogram;
