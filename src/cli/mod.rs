@@ -125,6 +125,9 @@ impl From<Consistency> for Level {
     }
 }
 
+/// Rules over what this version measures.
+const ALERTS: &str = include_str!("alerts.yml");
+
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Run a node.
@@ -149,6 +152,10 @@ enum Command {
     /// What was applied.
     #[command(subcommand)]
     Log(log::Log),
+    /// Print rules that tell Prometheus when somebody should look at a cluster.
+    #[command(after_help = "Example:
+  quorate alerts >/etc/prometheus/rules/quorate.yml")]
+    Alerts,
     /// Ledgers: sets of accounts in one asset.
     #[command(subcommand)]
     Ledger(ledger::Ledger),
@@ -224,6 +231,10 @@ fn run(cli: Cli) -> Result<(), Failure> {
         Command::Verify(verify) => verify.run(&global),
         Command::Recover(recover) => asking(recover.run(&global)),
         Command::Log(log) => log.run(&global),
+        Command::Alerts => {
+            output::print(ALERTS);
+            Ok(())
+        }
         Command::Bench(bench) => bench.run(&global),
         Command::Init(init) => asking(init.run(&global)),
         Command::Status => asking(cluster::status(&global)),

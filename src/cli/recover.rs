@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use super::Global;
 use super::format::{Format, show};
 use super::output::{Exit, Failure, note, print};
+use crate::http::rfc3339_now;
 use crate::node::{Remains, remains};
 
 /// Make a new cluster of one stopped node, because the majority of its old one is gone for good.
@@ -77,6 +78,13 @@ impl Recover {
                     .force_new_cluster()
                     .await
                     .map_err(|why| failed(&why))?;
+                let act = json!({
+                    "at": rfc3339_now(), "node": node, "command": "quorate recover --force-new-cluster", "cluster": made,
+                    "given_up": old, "last_index": remains.last.index.to_string(),
+                });
+                if let Err(error) = remains.audit(&act.to_string()) {
+                    note(&format!("done, but the audit file takes no line: {error}"));
+                }
                 done(remains, &made, global);
                 note("start it, and add new nodes with `quorate node add`");
                 Ok(())

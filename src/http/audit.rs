@@ -4,7 +4,6 @@
 //! came in with the client's address, where it was done as `forwarded`. What reached no endpoint was no act.
 
 use std::net::SocketAddr;
-use std::time::SystemTime;
 
 use axum::body::Body;
 use axum::http::response::Parts;
@@ -17,7 +16,7 @@ use serde_json::{Map, Value, json};
 use super::answer::INDEX;
 use super::call::Call;
 use super::edge::SERVED_BY;
-use super::time::rfc3339;
+use super::time::rfc3339_now;
 use crate::raft;
 
 /// Bytes of a request's body that a line takes over.
@@ -37,7 +36,7 @@ pub(super) async fn note(raft: &raft::Client, call: &Call, response: Response) -
         Some(Err(_)) | None => unreachable!("what is answered to an act is in memory"),
     };
     let standing = raft.standing();
-    let line = line(call, &head, &bytes, standing.node, SystemTime::now());
+    let line = line(call, &head, &bytes, standing.node, &rfc3339_now());
     raft.audit(line.to_string()).await;
     Response::from_parts(head, Body::from(bytes))
 }
@@ -47,9 +46,7 @@ fn is_act(call: &Call) -> bool {
 }
 
 /// What is noted, without what makes it a link of the chain.
-fn line(call: &Call, head: &Parts, body: &Bytes, node: u64, at: SystemTime) -> Value {
-    let since = at.duration_since(SystemTime::UNIX_EPOCH);
-    let at = u64::try_from(since.unwrap_or_default().as_nanos()).unwrap_or(u64::MAX);
+fn line(call: &Call, head: &Parts, body: &Bytes, node: u64, at: &str) -> Value {
     let number =
         |name: &str| -> Option<u64> { head.headers.get(name)?.to_str().ok()?.parse().ok() };
     let target = call
@@ -57,7 +54,7 @@ fn line(call: &Call, head: &Parts, body: &Bytes, node: u64, at: SystemTime) -> V
         .path_and_query()
         .map_or("/", |target| target.as_str());
     let mut line = json!({
-        "at": rfc3339(at),
+        "at": at,
         "node": node,
         "from": call.remote.map(|from: SocketAddr| from.to_string()),
         "forwarded": call.is_forwarded(),
@@ -112,7 +109,7 @@ mod tests {
             .unwrap();
         let body =
             Bytes::from_static(br#"{"code":"last_voter","outcome":"not_applied","title":"x"}"#);
-        let at = SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(86_400);
+        let at = "1970-01-02T00:00:00.000000000Z";
         let told = line(&call, &answer.into_parts().0, &body, 1, at);
         let expected = json!({
             "at": "1970-01-02T00:00:00.000000000Z", "node": 1, "from": null, "forwarded": false, "request_id": call.request_id,

@@ -125,6 +125,7 @@ pub use call::parse_duration;
 pub use edge::Edge;
 pub use limits::Limits;
 pub use listener::Phase;
+pub use time::rfc3339_now;
 
 use std::sync::Arc;
 

@@ -1,5 +1,7 @@
 //! Times as texts: RFC 3339 in UTC on the way out, with any offset or as a bare date on the way in.
 
+use std::time::SystemTime;
+
 const NANOS: u64 = 1_000_000_000;
 const DAY: u64 = 86_400;
 
@@ -10,6 +12,12 @@ pub(super) fn rfc3339(time_ns: u64) -> String {
     let (year, month, day) = civil(days);
     let (hour, minute, second) = (second / 3600, second / 60 % 60, second % 60);
     format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{nanos:09}Z")
+}
+
+/// Now, by this machine's clock: for people, and never for deciding anything.
+pub fn rfc3339_now() -> String {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    rfc3339(u64::try_from(since.unwrap_or_default().as_nanos()).unwrap_or(u64::MAX))
 }
 
 /// Year, month and day of a number of days since 1970 in the Gregorian calendar: years start in March so that the leap day is

@@ -45,6 +45,66 @@ fn series(page: &str) -> BTreeMap<String, f64> {
     found
 }
 
+/// What a rule asks for: a name, and for each label all the values that it takes.
+type Selector = (String, Vec<(String, Vec<String>)>);
+
+/// Everything of ours that the rules ask for.
+fn selectors(rules: &str) -> Vec<Selector> {
+    let is_name = |c: char| c.is_ascii_lowercase() || c == '_';
+    let mut found = Vec::new();
+    for (at, _) in rules.match_indices("quorate_") {
+        let name: String = rules[at..].chars().take_while(|c| is_name(*c)).collect();
+        let rest = &rules[at + name.len()..];
+        let labels = rest.strip_prefix('{').and_then(|rest| rest.split_once('}'));
+        let labels = labels.map_or("", |(labels, _)| labels).split(',');
+        let labels = labels.filter_map(|label| {
+            let (label, values) = label.split_once('=')?;
+            let values = values.trim_start_matches('~').trim_matches('"').split('|');
+            Some((label.to_owned(), values.map(str::to_owned).collect()))
+        });
+        found.push((name, labels.collect()));
+    }
+    found
+}
+
+#[test]
+fn the_rules_ask_for_nothing_that_a_leader_does_not_show() {
+    run(async {
+        let nodes = Nodes::formed(3).await;
+        let leader = nodes.leader().await;
+        let rules = include_str!("../../src/cli/alerts.yml");
+        let asked = selectors(rules);
+        assert!(asked.len() > 15, "{asked:?}");
+        // Of its peers it tells as soon as they have answered.
+        nodes
+            .wait_for(|| async {
+                let page = nodes.get(leader, "/metrics").await;
+                let found = series(std::str::from_utf8(&page.body).expect("text"));
+                found.contains_key("quorate_replication_lag_entries{peer=\"1\"}")
+                    || found.contains_key("quorate_replication_lag_entries{peer=\"2\"}")
+            })
+            .await;
+        let page = nodes.get(leader, "/metrics").await;
+        let found = series(std::str::from_utf8(&page.body).expect("text"));
+        for (name, labels) in asked {
+            let shown = |wanted: &str| {
+                found.keys().any(|series| {
+                    let (own, labels) = series.split_once('{').unwrap_or((series, ""));
+                    own == name && labels.contains(wanted)
+                })
+            };
+            assert!(shown(""), "{name}");
+            for (label, values) in labels {
+                for value in values {
+                    let wanted = format!("{label}=\"{value}\"");
+                    assert!(shown(&wanted), "{name}{{{wanted}}}");
+                }
+            }
+        }
+        nodes.end().await;
+    });
+}
+
 #[test]
 fn a_node_measures_itself_its_peers_and_its_requests() {
     run(async {
