@@ -6,6 +6,8 @@ mod support;
 mod client;
 #[path = "cluster/crowd.rs"]
 mod crowd;
+#[path = "cluster/formats.rs"]
+mod formats;
 #[path = "cluster/fsync.rs"]
 mod fsync;
 #[path = "cluster/hostile.rs"]
