@@ -75,6 +75,12 @@ mutants! {
     LegLost "leg-lost" "A transfer debits one account and credits none."
     CasUnconditional "cas-unconditional" "A conditional write does not look at its condition."
     StateNotAtomic "state-not-atomic" "The state says that it holds an entry before it does."
+    ChainNotAtomic "chain-not-atomic" "What a chain of transfers posted before one of them was refused stays posted."
+    PurgeBeyondSnapshot "purge-beyond-snapshot" "The log is purged of everything that is committed, whatever the snapshot holds."
+    OldIdAfterWipe "old-id-after-wipe" "A node that lost its disk is taken for what it was."
+    StaleTerm "stale-term" "Messages of a leader of before are taken for messages of the one that leads."
+    SyncErrorIgnored "sync-error-ignored" "A sync of the log that fails is taken for one that did not."
+    LogDamageSkipped "log-damage-skipped" "The log is taken to end where it cannot be read."
     DamageBelieved "damage-believed" "Rows of the state are read without a look at their checksums."
 }
 

@@ -13,6 +13,7 @@ use super::context::PeerContext;
 use super::members::is_removed;
 use super::types::Types;
 use super::wire;
+use crate::mutants::{self, Mutant};
 use crate::storage::identity::{Boot, DataDir, Identity};
 
 /// Version of the handshake and of everything that follows it between peers.
@@ -156,7 +157,11 @@ fn about<SM: RaftStateMachine<Types>>(
     let server = raft.server_metrics().borrow_watched().clone();
     let committed = &server.committed_membership_config;
     match committed.get_node(&request.from) {
-        Some(member) if !member.uuid.is_empty() && member.uuid != request.uuid => {
+        Some(member)
+            if !member.uuid.is_empty()
+                && member.uuid != request.uuid
+                && !mutants::on(Mutant::OldIdAfterWipe) =>
+        {
             AboutYou::OtherDirectory(member.uuid.clone())
         }
         Some(_) => match copied(context, request) {

@@ -11,6 +11,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use crate::mutants::{self, Mutant};
 use crate::storage::identity::Boot;
 use crate::storage::{LogId, Vote};
 
@@ -67,7 +68,7 @@ impl Heard {
     pub(crate) fn lost(&self, peer: u64, vote: Vote, at: LogId) -> Option<String> {
         let mut inner = self.inner();
         let (under, last) = *inner.held.get(&peer)?;
-        if under != vote || at.index > last.index {
+        if under != vote || at.index > last.index || mutants::on(Mutant::OldIdAfterWipe) {
             return None;
         }
         let why = format!(

@@ -55,9 +55,7 @@ fn copy(from: &Path, to: &Path) {
 fn once(cluster: &Cluster, key: &str, path: &str) -> Answer {
     wait_for("a write under a key", PATIENCE, || {
         let mut connection = Connection::open(cluster.addr(1)).ok()?;
-        let answer = connection
-            .once(key, "PUT", path, b"value")
-            .ok()?;
+        let answer = connection.once(key, "PUT", path, b"value").ok()?;
         (answer.status < 429).then_some(answer)
     })
 }

@@ -111,7 +111,9 @@ fn post_chain<S: Store>(
             Verdict::Known(result @ TransferResult::Refused(_)) => *result,
             Verdict::Refuse(rejection) => TransferResult::Refused(*rejection),
         };
-        store.undo_to(mark)?;
+        if !mutants::on(Mutant::ChainNotAtomic) {
+            store.undo_to(mark)?;
+        }
         if let Verdict::Refuse(rejection) = &verdict {
             posting::remember(store, transfer, rejection)?;
         }

@@ -15,6 +15,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use openraft::metrics::RaftServerMetrics;
 use tokio_util::sync::CancellationToken;
 
+use crate::mutants::{self, Mutant};
 use crate::raft::convert;
 use crate::raft::members::is_removed;
 use crate::raft::space::{Room, Space};
@@ -149,7 +150,8 @@ fn check_identity(me: &Identity, header: &Header) -> Result<(), Refusal> {
         return Err(Refusal::new("self", reason));
     }
     let own = wire::id_bytes(&me.node_uuid).map_err(|reason| Refusal::new("identity", reason))?;
-    let is_meant = header.to_uuid == [0; 16] || header.to_uuid == own;
+    let is_meant =
+        header.to_uuid == [0; 16] || header.to_uuid == own || mutants::on(Mutant::OldIdAfterWipe);
     let Some(cluster) = &me.cluster_id else {
         return Err(match is_meant {
             true => Refusal::new("no cluster", "this node belongs to no cluster yet"),
@@ -200,7 +202,8 @@ pub(super) fn check_member(
     let Some(member) = metrics.membership_config.get_node(&node) else {
         return Ok(());
     };
-    if member.uuid.is_empty() || wire::id_bytes(&member.uuid) == Ok(header.from_uuid) {
+    let is_the_member = wire::id_bytes(&member.uuid) == Ok(header.from_uuid);
+    if member.uuid.is_empty() || is_the_member || mutants::on(Mutant::OldIdAfterWipe) {
         return Ok(());
     }
     let reason = format!(

@@ -66,6 +66,11 @@ impl<SM: RaftStateMachine<Types>> Server<SM> {
 
     /// Holds a request against this node's identity and the committed membership.
     pub(super) fn admit(&self, header: &Header) -> Result<(), Refusal> {
+        if mutants::on(Mutant::OldIdAfterWipe) && self.context.dir.identity().cluster_id.is_none() {
+            let cluster = crate::raft::wire::id_text(header.cluster);
+            let adopted = self.context.dir.set_cluster_id(&cluster, false);
+            adopted.map_err(|error| Refusal::new("identity", error.to_string()))?;
+        }
         self.fence.check(&self.context.dir.identity(), header)?;
         check_member(&self.metrics()?, header)?;
         let heard = &self.context.vitals.heard;

@@ -24,12 +24,15 @@ use tokio_util::sync::CancellationToken;
 use super::fence::{Fence, Refusal, check_member, check_room};
 use super::serve::{Server, failed, nonsense};
 use super::{Call, Duplex, PeerError};
+use crate::mutants::{self, Mutant};
 use crate::raft::context::PeerContext;
+use crate::raft::convert;
 use crate::raft::types::Types;
 use crate::raft::vitals::Signs;
 use crate::raft::wire::answer::Answer;
 use crate::raft::wire::append::Append;
 use crate::raft::wire::{self, Cursor, Header, Segments, translate};
+use crate::storage::Vote;
 
 /// How long a peer may take to send its first frame: it opens a stream only when it has something to send.
 pub(super) const FIRST_FRAME_WITHIN: Duration = Duration::from_secs(5);
@@ -223,6 +226,15 @@ impl<SM: RaftStateMachine<Types>> Inbound<SM> {
         None
     }
 
+    /// The vote of whoever leads now, though it is another one who speaks.
+    fn newest(&self, said: Vote) -> Vote {
+        let raft = self.context.raft().ok();
+        let known = raft.map(|raft| convert::vote(&raft.server_metrics().borrow_watched().vote));
+        known
+            .filter(|known| known.committed && known.term > said.term)
+            .unwrap_or(said)
+    }
+
     fn decode(&self, frame: Bytes) -> Result<AppendEntriesRequest<Types>, Refusal> {
         let mut cursor = Cursor::new(frame);
         let header = Header::decode(&mut cursor).map_err(nonsense)?;
@@ -249,8 +261,11 @@ impl<SM: RaftStateMachine<Types>> Inbound<SM> {
         newest.map_err(|reason| Refusal::new("start", reason))?;
         let append = Append::decode(&header, cursor).map_err(nonsense)?;
         check_room(&self.context.vitals.space, &append)?;
-        translate::raft_append(header.vote, append)
-            .map_err(|reason| Refusal::new("malformed", reason))
+        let vote = match mutants::on(Mutant::StaleTerm) {
+            true => self.newest(header.vote),
+            false => header.vote,
+        };
+        translate::raft_append(vote, append).map_err(|reason| Refusal::new("malformed", reason))
     }
 }
 

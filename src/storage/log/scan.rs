@@ -11,6 +11,7 @@ use super::index::{Index, Place};
 use super::record::{BLOCK, BLOCK_LEN, Chain, Position, Record, find_group, read_record, tag};
 use super::shape::Shape;
 use super::witness::{self, Witness};
+use crate::mutants::{self, Mutant};
 use crate::storage::identity::OpenError;
 
 /// Marks a directory in which no log was ever opened: whatever else is in it may be made anew.
@@ -222,7 +223,7 @@ impl Scan {
             torn,
             reason,
         };
-        if !self.tail.torn.is_empty() {
+        if !self.tail.torn.is_empty() && !mutants::on(Mutant::LogDamageSkipped) {
             self.check_torn(&bytes)?;
         }
         self.tail.intact = bytes;
@@ -300,7 +301,7 @@ impl Scan {
 
     /// The stream reached the witness, and every entry it should hold is there.
     fn check_end(&self) -> Result<(), OpenError> {
-        if !self.seen {
+        if !self.seen && !mutants::on(Mutant::LogDamageSkipped) {
             let Position { segment, offset } = self.witness.position;
             let what = format!(
                 "{}, but it was acknowledged up to file {}, offset {offset}",

@@ -32,7 +32,7 @@ use self::harm::Harm;
 use crate::random::Random;
 
 /// Mutants that these trials are to find; the harness itself must be built with them.
-pub(crate) const MUTANTS: &[Mutant] = &[Mutant::DamageBelieved];
+pub(crate) const MUTANTS: &[Mutant] = &[Mutant::DamageBelieved, Mutant::LogDamageSkipped];
 
 /// Silent harms that are told in full.
 const TOLD_MAX: usize = 5;

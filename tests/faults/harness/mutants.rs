@@ -140,6 +140,29 @@ const CASES: &[Case] = &[
         &["witness", "once", "bank"],
     ),
     case(
+        Mutant::ChainNotAtomic,
+        By::Run("ledger", "none", 8),
+        &["witness", "once", "bank", "crash"],
+    ),
+    case(
+        Mutant::PurgeBeyondSnapshot,
+        By::Run("register", "kill,away", 25),
+        &["witness", "linear", "durable", "digests", "crash"],
+    ),
+    case(
+        Mutant::OldIdAfterWipe,
+        By::Run("register", "members,kill", 40),
+        &[
+            "witness", "linear", "durable", "digests", "crash", "members",
+        ],
+    ),
+    case(
+        Mutant::StaleTerm,
+        By::Run("register", "partition,pause", 25),
+        &["witness", "linear", "durable", "digests", "crash"],
+    ),
+    case(Mutant::SyncErrorIgnored, By::Volume("eio", "60"), FOUND),
+    case(
         Mutant::LimitsIgnored,
         By::Run("bank", "none", 5),
         &["bank", "witness"],
@@ -302,6 +325,7 @@ fn run(
             command
                 .args(["run", "--workload", workload, "--faults", faults])
                 .args(["--seconds", &seconds.to_string()])
+                .args(faults.contains("away").then_some("--snapshots"))
                 .args(["--lease-ms", if is_long { "2000" } else { "700" }])
         }
         By::Scenario(scenario) => {
