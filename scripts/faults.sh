@@ -7,7 +7,8 @@
 #   scripts/faults.sh short [SEED]         three runs side by side from fixed seeds, or from SEED on: half a minute
 #   scripts/faults.sh ci [SEED]            every workload under every fault that takes no root: under ten minutes
 #   scripts/faults.sh soak [HOURS]         runs drawn from seeds until the time is up (default 1, or 0.5), then the totals
-#   scripts/faults.sh totals               what all runs that were left behind add up to
+#   scripts/faults.sh totals               what all runs add up to that were left behind, with those recorded of this product
+#   scripts/faults.sh record               records the runs that were left behind, a line each, in tests/faults/record.jsonl
 #   scripts/faults.sh check DIR            judges a run again
 #   scripts/faults.sh replay DIR           a new run with the seed and options of an old one: the same faults are drawn only
 #                                          until timing or the leader differs, so try it several times
@@ -218,18 +219,17 @@ soak() {
   return "$verdict"
 }
 
-# What the runs add up to: from each run.json, so that anybody can add up again.
-totals() {
-  python3 - "$RUNS" <<'PYTHON'
-import collections, glob, json, sys
-count = collections.Counter()
-verdicts, builds, seconds = collections.Counter(green=0, red=0), set(), 0
-for path in sorted(glob.glob(sys.argv[1] + "/*/run.json")):
-    run = json.load(open(path))
-    verdicts[run["verdict"]] += 1
-    builds.add(run["plan"]["about"].get("source", "?"))
+# count_runs totals|record: what runs add up to, or a line for each of them in the record. Those left behind are counted from their
+# run.json, so that anybody can add up again; of the record, those of the same product (the source below src/).
+RECORD=$ROOT/tests/faults/record.jsonl
+count_runs() {
+  python3 - "$1" "$RUNS" "$RECORD" "$(git -C "$ROOT" rev-parse --short HEAD:src 2>/dev/null || true)" <<'PYTHON'
+import collections, glob, json, os, sys
+what, runs, record, product = sys.argv[1:]
+
+def counted(run):
+    count = collections.Counter()
     statistics = run["statistics"]
-    seconds += statistics["seconds"]
     for kind, phases in statistics["operations"].items():
         for outcomes in phases.values():
             count["answered " + kind] += outcomes.get("ok", 0)
@@ -239,14 +239,42 @@ for path in sorted(glob.glob(sys.argv[1] + "/*/run.json")):
         count["installed " + fault] += seen["installed"]
         count[f"installed {fault}, on the leader"] += seen["on_leader"]
     count["retries recognised"] += statistics["retries"]
-    for what, snapshots in statistics.get("snapshots", {}).items():
-        count[f"snapshots {what}"] += snapshots
+    for kind, snapshots in statistics.get("snapshots", {}).items():
+        count[f"snapshots {kind}"] += snapshots
+    return count
+
+lines = []
+for path in sorted(glob.glob(runs + "/*/run.json")):
+    run = json.load(open(path))
+    plan, about = run["plan"], run["plan"]["about"]
+    lines.append({
+        "run": os.path.basename(os.path.dirname(path)), "source": about.get("source", "?"), "product": about.get("product", "?"),
+        "seed": plan["seed"], "nodes": len(plan["nodes"]), "workload": plan["workload"], "faults": plan["options"]["faults"],
+        "seconds": run["statistics"]["seconds"], "verdict": run["verdict"], "count": counted(run),
+    })
+known = [json.loads(line) for line in open(record)] if os.path.exists(record) else []
+if what == "record":
+    there = {line["run"] for line in known}
+    new = [line for line in lines if line["run"] not in there]
+    with open(record, "a") as file:
+        file.writelines(json.dumps(line, sort_keys=True) + "\n" for line in new)
+    print(f"{len(new)} runs more in {record}")
+    sys.exit()
+here = {line["run"] for line in lines}
+lines += [line for line in known if line["product"] == product and line["run"] not in here]
+count = sum((collections.Counter(line["count"]) for line in lines), collections.Counter())
+verdicts = collections.Counter(green=0, red=0)
+verdicts.update(line["verdict"] for line in lines)
 told = ", ".join(f"{number} {verdict}" for verdict, number in verdicts.items())
-print(f"{sum(verdicts.values())} runs, {seconds / 3600:.2f} hours: {told}; source {', '.join(sorted(builds)) or 'none'}")
+hours = sum(line["seconds"] for line in lines) / 3600
+products = ", ".join(sorted({line["product"] for line in lines})) or "none"
+print(f"{len(lines)} runs, {hours:.2f} hours: {told}; product {products}")
 for name, number in sorted(count.items()):
     print(f"  {number:9} {name}")
 PYTHON
 }
+totals() { count_runs totals; }
+record() { count_runs record; }
 
 # replay DIR: the options of an old run, from its plan. A green run of another binary says nothing about that one's.
 replay() {
@@ -333,7 +361,7 @@ case $COMMAND in
     "$HARNESS" "$COMMAND" "$@"
     ;;
   mutants | points | sim | flips | lint) "$COMMAND" "$@" ;;
-  clean | totals) "$COMMAND" ;;
+  clean | totals | record) "$COMMAND" ;;
   help | --help | -h) usage ;;
   *) die "no command $COMMAND; see scripts/faults.sh --help" ;;
 esac

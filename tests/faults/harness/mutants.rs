@@ -139,11 +139,7 @@ const CASES: &[Case] = &[
         By::Run("ledger", "none", 8),
         &["witness", "once", "bank"],
     ),
-    case(
-        Mutant::ChainNotAtomic,
-        By::Run("ledger", "none", 8),
-        &["witness", "once", "bank", "crash"],
-    ),
+    case(Mutant::ChainNotAtomic, By::Volume("kills", "20"), FOUND),
     case(
         Mutant::PurgeBeyondSnapshot,
         By::Run("register", "kill,away", 25),

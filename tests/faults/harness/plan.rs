@@ -148,6 +148,11 @@ fn about(binary: &Path) -> BTreeMap<String, String> {
     let hash = fs::read(binary).map(|bytes| blake3::hash(&bytes).to_string());
     let found = [
         ("source", said("git", &["describe", "--always", "--dirty"])),
+        // What is tested, without what tests it.
+        (
+            "product",
+            said("git", &["rev-parse", "--short", "HEAD:src"]),
+        ),
         ("kernel", said("uname", &["-sr"])),
         ("binary", hash.ok()),
         // Of a binary that was built with mutants.

@@ -29,6 +29,9 @@ const TENACITY: Duration = Duration::from_secs(120);
 const PAUSE: Duration = Duration::from_millis(20);
 /// Share of answered batches that are sent again at once, in percent.
 const RESENT: u64 = 5;
+/// Share of batches before which another one is sent whose transfers are one chain and whose last one cannot be: nothing of it may be
+/// posted, in percent.
+const DOOMED: u64 = 5;
 
 /// A transfer: debit, credit, amount.
 type Transfer = (u64, u64, u64);
@@ -44,6 +47,7 @@ pub(super) struct Load {
     acked: AtomicU64,
     doubts: AtomicU64,
     resent: AtomicU64,
+    doomed: AtomicU64,
     no_room: AtomicU64,
     findings: Mutex<Vec<Finding>>,
 }
@@ -61,6 +65,13 @@ enum Said {
     Unknown,
     /// No correct node answers so.
     Absurd(String),
+}
+
+/// A request and what must come of it.
+struct Batch {
+    request: Request,
+    /// Nothing of it, rather than all.
+    is_doomed: bool,
 }
 
 /// A batch that was answered.
@@ -121,6 +132,7 @@ impl Load {
             acked: AtomicU64::new(0),
             doubts: AtomicU64::new(0),
             resent: AtomicU64::new(0),
+            doomed: AtomicU64::new(0),
             no_room: AtomicU64::new(0),
             findings: Mutex::default(),
         }
@@ -150,7 +162,8 @@ impl Load {
         let (acked, doubts) = (self.acked(), self.doubts.load(Ordering::Relaxed));
         let resent = self.resent.load(Ordering::Relaxed);
         json!({
-            "acknowledged": acked, "unknown_attempts": doubts, "batches_sent_again": resent, "no_room": self.no_room(), "batch": self.batch,
+            "acknowledged": acked, "unknown_attempts": doubts, "batches_sent_again": resent, "no_room": self.no_room(),
+            "batch": self.batch, "doomed_chains": self.doomed.load(Ordering::Relaxed),
             "told": format!("{acked} transfers acknowledged in batches of {}, after {doubts} attempts of unknown outcome", self.batch),
         })
     }
@@ -180,19 +193,25 @@ impl Load {
         sums
     }
 
-    fn request(&self, client: u64, number: u64) -> Request {
+    /// A batch of a client. One that is doomed has the transfers of the other, under other names, as one chain, and its last one is to
+    /// go from an account to itself.
+    fn request(&self, client: u64, number: u64, is_doomed: bool) -> Batch {
         let mut body = String::from("{\"transfers\":[");
-        for (at, (debit, credit, amount)) in self.transfers(client, number).enumerate() {
+        for ((debit, credit, amount), at) in self.transfers(client, number).zip(0..) {
             let comma = if at > 0 { "," } else { "" };
+            let is_last = at + 1 == self.batch;
+            let name = if is_doomed { "doomed-" } else { "" };
+            let credit = if is_doomed && is_last { debit } else { credit };
+            let linked = is_doomed && !is_last;
             // Writing to a text does not fail.
             let _ = write!(
                 body,
-                "{comma}{{\"id\":\"{client}-{number}-{at}\",\"debit_account\":\"v{debit}\",\"credit_account\":\"v{credit}\",\
-                 \"amount\":\"{amount}\",\"code\":1}}"
+                "{comma}{{\"id\":\"{name}{client}-{number}-{at}\",\"debit_account\":\"v{debit}\",\
+                 \"credit_account\":\"v{credit}\",\"amount\":\"{amount}\",\"code\":1,\"linked\":{linked}}}"
             );
         }
         body.push_str("]}");
-        Request {
+        let request = Request {
             method: "POST",
             path: "/v1/transfers/batch?timeout=5s".to_owned(),
             body,
@@ -201,7 +220,8 @@ impl Load {
             } else {
                 Vec::new()
             },
-        }
+        };
+        Batch { request, is_doomed }
     }
 
     fn run(&self, client: u64) -> u64 {
@@ -209,7 +229,18 @@ impl Load {
         let mut connections = Connections::default();
         let mut number = 0;
         while !self.stop.load(Ordering::Relaxed) {
-            let request = self.request(client, number);
+            if random.percent(DOOMED) {
+                self.doomed.fetch_add(1, Ordering::Relaxed);
+                let doomed = self.request(client, number, true);
+                if self
+                    .insist(&doomed, &mut connections, &mut random)
+                    .is_none()
+                {
+                    let what = format!("doomed batch {client}-{number} was not answered");
+                    self.found("failure", what);
+                }
+            }
+            let request = self.request(client, number, false);
             let Some(Answered {
                 created,
                 was_doubted,
@@ -252,7 +283,7 @@ impl Load {
     /// Sends a batch until it is answered.
     fn insist(
         &self,
-        request: &Request,
+        request: &Batch,
         connections: &mut Connections,
         random: &mut Random,
     ) -> Option<Answered> {
@@ -283,9 +314,9 @@ impl Load {
     }
 
     /// Sends a batch that was acknowledged once more: all of it must be there.
-    pub(super) fn again(
+    fn again(
         &self,
-        request: &Request,
+        request: &Batch,
         name: &str,
         connections: &mut Connections,
         random: &mut Random,
@@ -306,7 +337,7 @@ impl Load {
         let mut random = Random::new(self.seed);
         let mut connections = Connections::default();
         for number in 0..sent {
-            let request = self.request(client, number);
+            let request = self.request(client, number, false);
             self.again(
                 &request,
                 &format!("{client}-{number}"),
@@ -316,19 +347,14 @@ impl Load {
         }
     }
 
-    fn attempt(
-        &self,
-        request: &Request,
-        connections: &mut Connections,
-        random: &mut Random,
-    ) -> Said {
+    fn attempt(&self, request: &Batch, connections: &mut Connections, random: &mut Random) -> Said {
         let addr = *random.pick(&self.nodes);
         let connection = connections.0.entry(addr).or_default();
-        match connection.ask(addr, request, PATIENCE) {
+        match connection.ask(addr, &request.request, PATIENCE) {
             Ok(reply) => {
                 let no_room = u64::from(reply.status == 507);
                 self.no_room.fetch_add(no_room, Ordering::Relaxed);
-                said(&reply, self.batch)
+                said(&reply, self.batch, request.is_doomed)
             }
             Err(Lost::NotSent(why)) => Said::NotApplied(why),
             Err(Lost::Unknown(_)) => Said::Unknown,
@@ -345,11 +371,14 @@ fn is_direct(client: u64) -> bool {
 #[derive(Default)]
 pub(super) struct Connections(BTreeMap<SocketAddr, Connection>);
 
-fn said(reply: &Reply, batch: u64) -> Said {
+fn said(reply: &Reply, batch: u64, is_doomed: bool) -> Said {
     let summary = &reply.json()["summary"];
     let count = |name: &str| summary[name].as_u64().unwrap_or(0);
     match reply.status {
-        200 if count("created") + count("exists") == batch => Said::Posted(count("created")),
+        200 if !is_doomed && count("created") + count("exists") == batch => {
+            Said::Posted(count("created"))
+        }
+        207 if is_doomed && count("refused") == batch => Said::Posted(0),
         408 | 429 | 500..=599 => match reply.field("outcome").as_str() {
             "not_applied" => {
                 let text: String = reply.text().chars().take(300).collect();
