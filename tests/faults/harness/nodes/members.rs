@@ -11,12 +11,17 @@ use anyhow::Context as _;
 use serde_json::{Value, json};
 
 use super::{Nodes, Proxied, local};
+use crate::harness::http;
 use crate::harness::roster::Roster;
 use crate::history::Membership;
 use crate::ports::Ports;
+use crate::run::Exit;
 
 /// Nodes for which a block has ports.
 const NODES_A_BLOCK: u64 = 7;
+
+/// How long a node that came back with nothing may take to say what it is.
+const GLANCE: Duration = Duration::from_secs(1);
 
 /// How many removed nodes are started again. Those that were removed long before would find nobody whom they knew.
 const AGAIN: usize = 2;
@@ -144,6 +149,15 @@ impl Nodes {
         for hollow in std::mem::take(&mut self.hollow) {
             self.wiped.insert(hollow);
             if self.is_running(hollow) {
+                if let Some(cluster) = self.cluster_of(hollow) {
+                    self.exits.push(Exit {
+                        node: hollow,
+                        status: format!(
+                            "SIGKILL, since it took part in {cluster} though its disk was wiped"
+                        ),
+                        expected: false,
+                    });
+                }
                 self.kill(hollow)?;
             }
         }
@@ -156,6 +170,13 @@ impl Nodes {
         self.membership = now.clone();
         self.changed = Some(now);
         Ok(())
+    }
+
+    /// The cluster that a node says to belong to, if it answers and does.
+    fn cluster_of(&self, id: u64) -> Option<String> {
+        let reply = http::ask(self.addr(id), "GET", "/v1/cluster", "", GLANCE).ok()?;
+        let cluster = reply.field("cluster_id");
+        (!cluster.is_empty()).then_some(cluster)
     }
 
     /// Starts the nodes again that were removed last, a few: they must end by themselves once more.
