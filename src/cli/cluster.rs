@@ -235,6 +235,10 @@ pub(super) fn render(view: &Value) -> String {
         text(&view["term"]),
         view["node"]
     );
+    // In the first one, nobody needs to know that there are any.
+    if let Some(epoch) = view["epoch"].as_u64().filter(|epoch| *epoch > 1) {
+        let _ = write!(out, "   epoch {epoch}");
+    }
     if leads {
         let _ = write!(out, "   {}", tolerance(view));
     }

@@ -58,6 +58,9 @@ pub struct Moved {
 pub struct View {
     /// Id of the cluster; nothing if none is formed.
     pub cluster_id: Option<String>,
+    /// 1 for a cluster that was formed of new nodes, and one more after each recovery and restore.
+    #[serde(default)]
+    pub epoch: Option<u64>,
     /// The node whose view it is.
     pub node: u64,
     /// Its role: `leader`, `follower`, `candidate`, `learner` or `stopped`.

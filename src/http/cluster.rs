@@ -93,6 +93,8 @@ fn results() -> Object {
 pub(super) struct Cluster {
     /// Null until one is formed.
     cluster_id: Option<String>,
+    /// 1 for a cluster that was formed of new nodes, and one more after each recovery and restore. Null until one is formed.
+    epoch: Option<u64>,
     /// This node.
     node: u64,
     /// Its part.
@@ -196,6 +198,7 @@ impl Cluster {
         let last = status.last_log_index;
         Cluster {
             cluster_id: status.cluster_id,
+            epoch: Some(status.epoch).filter(|epoch| *epoch > 0),
             node: status.node,
             role: role_name(status.role),
             term: Text(status.term),
@@ -346,6 +349,7 @@ mod tests {
         let status = Status {
             node: 1,
             cluster_id: None,
+            epoch: 0,
             role: crate::raft::Role::Leader,
             leader: None,
             term: 1,

@@ -152,6 +152,7 @@ mod tests {
         Status {
             node: 1,
             cluster_id: None,
+            epoch: 1,
             role,
             leader: Some((1, Member::default())),
             term: 1,

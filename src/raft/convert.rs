@@ -18,7 +18,8 @@ use crate::storage::{Kind, LogEntry, LogId, Vote};
 /// |---|---|
 /// | 1 | |
 /// | 2 | members with their data directories, the ids used up, and who is on its way out |
-const MEMBERSHIP_FORMAT: u8 = 2;
+/// | 3 | the cluster's epoch; written only if that is not the first one, so that older versions read what they can know |
+const MEMBERSHIP_FORMAT: u8 = 3;
 
 /// A membership as it stands in an entry's body, on the disk and on the wire. Append-only.
 #[derive(Serialize, Deserialize)]
@@ -29,6 +30,22 @@ struct MembershipBody {
     /// One set of voters, or two while one replaces the other.
     configs: Vec<BTreeSet<u64>>,
     /// Voters and learners.
+    nodes: BTreeMap<u64, MemberRow>,
+}
+
+/// A member there.
+#[derive(Serialize, Deserialize)]
+struct MemberRow {
+    member: Member,
+    epoch: u64,
+}
+
+/// The second version of [`MembershipBody`]: still read, and written in the first epoch.
+#[derive(Serialize, Deserialize)]
+struct MembershipBody2 {
+    format: u8,
+    log_id: Option<LogId>,
+    configs: Vec<BTreeSet<u64>>,
     nodes: BTreeMap<u64, Member>,
 }
 
@@ -48,8 +65,8 @@ struct Member1 {
     client_url: String,
 }
 
-impl From<MembershipBody1> for MembershipBody {
-    fn from(old: MembershipBody1) -> MembershipBody {
+impl From<MembershipBody1> for MembershipBody2 {
+    fn from(old: MembershipBody1) -> MembershipBody2 {
         let nodes = old.nodes.into_iter().map(|(id, old)| {
             let member = Member {
                 peer_addr: old.peer_addr,
@@ -58,11 +75,23 @@ impl From<MembershipBody1> for MembershipBody {
             };
             (id, member)
         });
+        MembershipBody2 {
+            format: 2,
+            log_id: old.log_id,
+            configs: old.configs,
+            nodes: nodes.collect(),
+        }
+    }
+}
+
+impl From<MembershipBody2> for MembershipBody {
+    fn from(old: MembershipBody2) -> MembershipBody {
+        let row = |(id, member)| (id, MemberRow { member, epoch: 0 });
         MembershipBody {
             format: MEMBERSHIP_FORMAT,
             log_id: old.log_id,
             configs: old.configs,
-            nodes: nodes.collect(),
+            nodes: old.nodes.into_iter().map(row).collect(),
         }
     }
 }
@@ -144,24 +173,37 @@ pub(crate) fn raft_entry(entry: LogEntry) -> Result<RaftEntry, String> {
 
 /// The body of an entry with a membership; what the state keeps as the last one applied.
 pub(crate) fn encode_membership(id: Option<LogId>, membership: &RaftMembership) -> Bytes {
-    let body = MembershipBody {
-        format: MEMBERSHIP_FORMAT,
-        log_id: id,
-        configs: membership.get_joint_config().clone(),
-        nodes: membership
-            .nodes()
-            .map(|(id, member)| (*id, member.clone()))
-            .collect(),
+    let configs = membership.get_joint_config().clone();
+    let nodes = membership.nodes().map(|(id, member)| (*id, member.clone()));
+    let is_first = membership.nodes().all(|(_, member)| member.epoch <= 1);
+    let bytes = match is_first {
+        true => postcard::to_stdvec(&MembershipBody2 {
+            format: 2,
+            log_id: id,
+            configs,
+            nodes: nodes.collect(),
+        }),
+        false => postcard::to_stdvec(&MembershipBody {
+            format: MEMBERSHIP_FORMAT,
+            log_id: id,
+            configs,
+            nodes: nodes
+                .map(|(id, member)| {
+                    let epoch = member.epoch;
+                    (id, MemberRow { member, epoch })
+                })
+                .collect(),
+        }),
     };
-    postcard::to_stdvec(&body)
-        .expect("plain data into memory")
-        .into()
+    bytes.expect("plain data into memory").into()
 }
 
 /// Reads back [`encode_membership`]. `Err` names what is wrong.
 pub(crate) fn decode_membership(bytes: &[u8]) -> Result<RaftStoredMembership, String> {
     let body = match bytes.first() {
-        Some(1) => postcard::from_bytes::<MembershipBody1>(bytes).map(MembershipBody::from),
+        Some(1) => postcard::from_bytes::<MembershipBody1>(bytes)
+            .map(|old| MembershipBody2::from(old).into()),
+        Some(2) => postcard::from_bytes::<MembershipBody2>(bytes).map(MembershipBody::from),
         Some(&format) if format != MEMBERSHIP_FORMAT => {
             return Err(format!(
                 "a membership has format {format}, this version reads up to {MEMBERSHIP_FORMAT}"
@@ -170,7 +212,11 @@ pub(crate) fn decode_membership(bytes: &[u8]) -> Result<RaftStoredMembership, St
         _ => postcard::from_bytes(bytes),
     };
     let body = body.map_err(|error| format!("a membership cannot be decoded: {error}"))?;
-    let membership = RaftMembership::new(body.configs, body.nodes)
+    let nodes = body.nodes.into_iter();
+    let nodes: BTreeMap<_, _> = nodes
+        .map(|(id, MemberRow { member, epoch })| (id, Member { epoch, ..member }))
+        .collect();
+    let membership = RaftMembership::new(body.configs, nodes)
         .map_err(|error| format!("a membership is not valid: {error}"))?;
     Ok(RaftStoredMembership::new(
         body.log_id.map(raft_log_id),
@@ -195,8 +241,27 @@ mod tests {
             ("a:1", "http://a:2")
         );
         assert_eq!((&*member.uuid, member.ids_upto), ("", 0));
-        let later = decode_membership(b"\x03\x00\x00\x00").unwrap_err();
-        assert!(later.contains("format 3"), "{later}");
+        let later = decode_membership(b"\x04\x00\x00\x00").unwrap_err();
+        assert!(later.contains("format 4"), "{later}");
+    }
+
+    #[test]
+    fn the_epoch_is_kept_and_only_a_cluster_that_has_one_needs_a_newer_version() {
+        let with = |epoch| {
+            let member = Member {
+                peer_addr: "a:1".to_owned(),
+                epoch,
+                ..Member::default()
+            };
+            let nodes = BTreeMap::from([(1, member)]);
+            RaftMembership::new(vec![BTreeSet::from([1])], nodes).unwrap()
+        };
+        for (epoch, format) in [(0, 2), (1, 2), (2, 3), (7, 3)] {
+            let bytes = encode_membership(None, &with(epoch));
+            assert_eq!(bytes[0], format, "epoch {epoch}");
+            let read = decode_membership(&bytes).unwrap();
+            assert_eq!(crate::raft::members::epoch(&read), epoch.max(1));
+        }
     }
 
     #[test]

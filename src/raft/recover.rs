@@ -14,7 +14,7 @@ use std::sync::Arc;
 use anyhow::{Context, bail};
 use tokio::sync::oneshot;
 
-use super::members::ids_upto;
+use super::members::{epoch, ids_upto};
 use super::repair::{Opening, last_membership};
 use super::start::forget_what_the_state_is_past;
 use super::types::{RaftMembership, RaftStoredMembership};
@@ -206,6 +206,7 @@ fn alone(
         uuid: identity.node_uuid.clone(),
         ids_upto: ids_upto(known),
         leaving: false,
+        epoch: epoch(known) + 1,
         ..me.clone()
     };
     let membership =

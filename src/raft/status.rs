@@ -7,7 +7,7 @@ use openraft::async_runtime::WatchReceiver;
 use openraft::{Instant as _, RaftMetrics, ServerState};
 
 use super::clocks::Clocks;
-use super::members::{Removed, next_id};
+use super::members::{Removed, epoch, next_id};
 use super::snapshots::Snapshots;
 use super::types::{Raft, Types};
 use super::watchdog::Faults;
@@ -87,6 +87,7 @@ impl StatusSource {
         Status {
             node: identity.node_id,
             cluster_id: identity.cluster_id,
+            epoch: epoch(&metrics.membership_config),
             role,
             leader: leader(&metrics),
             term: metrics.current_term,

@@ -23,6 +23,10 @@ pub struct Member {
     pub ids_upto: u64,
     /// It is on its way out: who finishes the change that was begun takes it out altogether.
     pub leaving: bool,
+    /// How many clusters this one and those it was made of are; zero is one. See [`super::members::epoch`]. A fact of the cluster
+    /// that members carry, not something that a node says of itself: so it is not part of what nodes tell each other.
+    #[serde(skip)]
+    pub epoch: u64,
 }
 
 impl Member {
@@ -167,6 +171,9 @@ pub struct Status {
     pub node: u64,
     /// Cluster id, once one is formed.
     pub cluster_id: Option<String>,
+    /// How many clusters it is, counting those it was made of: 1 when it was formed of new nodes, one more after each recovery
+    /// and restore; zero if there is no cluster.
+    pub epoch: u64,
     /// Its part.
     pub role: Role,
     /// The leader it knows.

@@ -95,6 +95,7 @@ fn a_node_that_is_left_alone_goes_on_as_a_new_cluster_with_all_it_held() {
     let alone = view(&cluster, 1).expect("a view");
     assert_ne!(alone["cluster_id"], *old);
     assert_eq!(alone["members"].as_array().map(Vec::len), Some(1));
+    assert_eq!(alone["epoch"], 2, "it is the second cluster");
     assert_books_agree(&cluster, &book);
 
     // One of the old nodes comes back after all, and still means the cluster that it knew.

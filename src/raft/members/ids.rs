@@ -1,4 +1,4 @@
-//! Node ids are used once: which are gone, and which come next.
+//! What a membership remembers of the past: node ids that are gone, and how often the cluster was made anew.
 
 use crate::raft::types::RaftStoredMembership;
 
@@ -14,6 +14,21 @@ pub(in crate::raft) fn next_id(stored: &RaftStoredMembership) -> u64 {
         Some(_) => upto(stored).saturating_add(1),
         None => 0,
     }
+}
+
+/// How many clusters this one is, counting those it was made of: 1 for one that was formed of new nodes, and one more whenever it
+/// was made of what was left, or of a backup. Zero if there is no cluster. Every member carries it, so whoever stays does.
+pub(in crate::raft) fn epoch(stored: &RaftStoredMembership) -> u64 {
+    match stored.nodes().next() {
+        Some(_) => epoch_carried(stored).max(1),
+        None => 0,
+    }
+}
+
+/// The epoch as members carry it: zero in the first one.
+pub(in crate::raft) fn epoch_carried(stored: &RaftStoredMembership) -> u64 {
+    let known = stored.nodes().map(|(_, member)| member.epoch);
+    known.max().unwrap_or(0)
 }
 
 /// Whether node `id` was a member before `stored` and is none any more. Ids only grow, so one that is larger than all there were

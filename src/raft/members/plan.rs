@@ -112,6 +112,7 @@ impl At<'_> {
         Member {
             ids_upto: 0,
             leaving: false,
+            epoch: ids::epoch_carried(self.stored),
             ..member.clone()
         }
     }
@@ -133,6 +134,7 @@ impl At<'_> {
         let moved = Member {
             ids_upto: known.ids_upto,
             leaving: known.leaving,
+            epoch: known.epoch,
             ..member.clone()
         };
         let nodes = BTreeMap::from([(id, moved)]);

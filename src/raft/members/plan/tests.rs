@@ -110,6 +110,49 @@ fn a_new_node_joins_without_a_vote_and_under_an_id_above_all() {
 }
 
 #[test]
+fn the_clusters_epoch_stays_whoever_joins_moves_or_goes() {
+    let mut now = healthy();
+    let stored = &*now.membership_config;
+    let nodes = stored.nodes().map(|(id, member)| {
+        let epoch = if *id == 1 { 3 } else { 0 };
+        (
+            *id,
+            Member {
+                epoch,
+                ..member.clone()
+            },
+        )
+    });
+    let configs = stored.get_joint_config().clone();
+    let membership = RaftMembership::new(configs, nodes.collect::<BTreeMap<_, _>>()).unwrap();
+    let stored = RaftStoredMembership::new(*stored.log_id(), membership);
+    assert_eq!(ids::epoch(&stored), 3);
+    now.membership_config = Arc::new(stored);
+    now.committed_membership_config = now.membership_config.clone();
+    let (joining, _) = proposed(&now, &add(5));
+    let wanted = |id, name: &str| {
+        let peer_addr = name.to_owned();
+        let member = Member {
+            peer_addr,
+            epoch: 3,
+            ..member(id)
+        };
+        BTreeMap::from([(id, member)])
+    };
+    assert_eq!(joining, ChangeMembers::AddNodes(wanted(5, "n5:1")));
+    let elsewhere = Member {
+        peer_addr: "else:1".to_owned(),
+        ..member(1)
+    };
+    let relocation = MemberChange::Move {
+        id: 1,
+        member: elsewhere,
+    };
+    let (moved, _) = proposed(&now, &relocation);
+    assert_eq!(moved, ChangeMembers::SetNodes(wanted(1, "else:1")));
+}
+
+#[test]
 fn a_member_is_not_joined_again_from_another_directory_or_under_taken_addresses() {
     let mut wiped = member(3);
     wiped.uuid = "another".to_owned();
