@@ -1,15 +1,18 @@
 //! What a node keeps on its disk, and the only folder that knows RocksDB.
 //!
 //! A data directory holds `lock` (held while a process uses it), `identity` (who this is), `log/` (the write-ahead log and its
-//! tail witness: [`log`]), `state/` (the journal and what is derived from it: [`state`]) and `snapshots/` (the state as of earlier
-//! entries, to be sent to other nodes: [`snapshot`]), and what was asked of it as of a part of its cluster ([`audit`]). A state that was found damaged is kept beside as `state.damaged-N`.
+//! tail witness: [`log`]), `state/` (the journal and what is derived from it: [`state`]), `snapshots/` (the state as of earlier entries,
+//! to be sent to other nodes: [`snapshot`]) and `audit.jsonl` (what was asked of it as of a part of its cluster: [`audit`]). A state
+//! that was found damaged is kept beside as `state.damaged-N`.
 
 pub mod applied;
 pub mod audit;
+pub mod backup;
 pub(crate) mod clock;
 pub(crate) mod crash;
 pub mod histogram;
 pub mod identity;
+mod lines;
 pub mod log;
 pub mod snapshot;
 pub mod space;

@@ -1,6 +1,6 @@
 //! Checkpoints: the whole state as a directory of its own, and the way back.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError};
 
 use super::core::{Core, lock};
@@ -38,6 +38,22 @@ impl State {
         Ok(CheckpointMeta {
             applied: Stamps::read(&db)?.applied(),
         })
+    }
+
+    /// Where in `root`, a directory that is to hold a state, the files of a checkpoint are put for [`State::adopt`].
+    pub fn first_dir(root: &Path) -> PathBuf {
+        dirs::first(root)
+    }
+
+    /// Makes the checkpoint whose files are in [`State::first_dir`], each of them durable, the state in `root`. Durable when it
+    /// returns. They are not looked at.
+    ///
+    /// # Errors
+    /// If the disk fails.
+    pub fn adopt(root: &Path) -> std::io::Result<()> {
+        let first = dirs::first(root);
+        std::fs::File::open(&first)?.sync_all()?;
+        dirs::set_current(root, &first)
     }
 
     /// Replaces the whole state by the checkpoint in `dir`, which stays as it is. Durable, and all or nothing, when it returns:

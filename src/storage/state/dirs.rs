@@ -61,7 +61,7 @@ pub(super) fn find(root: &Path) -> Result<Found, Unusable> {
             Ok(Found::Current(current))
         }
         None => {
-            let first = root.join("state-0");
+            let first = first(root);
             write_file(&root.join(CREATING), b"quorate-state\n").map_err(failed)?;
             if first.exists() {
                 fs::remove_dir_all(&first).map_err(failed)?;
@@ -109,6 +109,11 @@ pub(super) fn set_current(root: &Path, database: &Path) -> io::Result<()> {
     fs::rename(&fresh, root.join(CURRENT))?;
     crash::at("current:renamed");
     sync_dir(root)
+}
+
+/// Where the first database of `root` is.
+pub(super) fn first(root: &Path) -> PathBuf {
+    root.join("state-0")
 }
 
 /// Ends the making of the first database.

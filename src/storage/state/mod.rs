@@ -34,6 +34,7 @@ mod dump;
 mod follow;
 mod read;
 mod scrub;
+mod summary;
 mod verify;
 mod view;
 
@@ -45,6 +46,7 @@ pub use dirs::Unusable;
 pub(in crate::storage) use follow::{Follower, Journal, JournalRow, Journaled, journal_index};
 pub use scrub::Pace;
 pub use stats::Stats;
+pub use summary::{LedgerSummary, Summary};
 pub use verify::VerifyReport;
 pub use view::{
     AccountRow, At, KvPage, KvRow, LedgerRow, Order, StoredAnswer, TransferRow, TrialBalance, View,

@@ -12,7 +12,7 @@ use std::path::Path;
 use super::core::{Loaded, Tuning};
 use super::db::{Access, Db};
 use super::load::{self, Stamps};
-use super::{Options, State, dirs};
+use super::{LedgerSummary, Options, State, Summary, dirs};
 use crate::machine::Fault;
 use crate::storage::LogId;
 use crate::storage::identity::OpenError;
@@ -35,10 +35,14 @@ pub struct VerifyReport {
     pub records: u64,
     /// Transfers among them, posted or refused.
     pub transfers: u64,
+    /// Those of them that were refused for ever.
+    pub refused: u64,
     /// Accounts.
     pub accounts: u64,
     /// Ledgers.
     pub ledgers: u64,
+    /// Each of them: its accounts, and the sums over their balances.
+    pub trial: Vec<LedgerSummary>,
     /// Keys.
     pub keys: u64,
     /// Answers held under idempotency keys.
@@ -53,6 +57,18 @@ impl VerifyReport {
     /// Whether nothing is wrong.
     pub fn is_ok(&self) -> bool {
         self.problem_count == 0
+    }
+
+    /// What it counted, as a backup tells it.
+    pub fn summary(&self) -> Summary {
+        Summary {
+            accounts: self.accounts,
+            transfers: self.transfers - self.refused,
+            refused: self.refused,
+            keys: self.keys,
+            idempotency_keys: self.idempotency_keys,
+            ledgers: self.trial.clone(),
+        }
     }
 
     fn problem(&mut self, what: impl Into<String>) {
@@ -107,11 +123,35 @@ fn verify(db: &Db) -> Result<VerifyReport, Fault> {
     };
     let rebuilt = rebuild::rebuild(db, &stamps, loaded.as_ref(), &mut report)?;
     tables::compare(db, &stamps, &rebuilt, &mut report)?;
+    report.trial = trial(&rebuilt);
     if let Some(loaded) = &loaded {
         compare_memory(loaded, &rebuilt, &mut report);
         compare_filters(loaded, &rebuilt, &mut report);
     }
     Ok(report)
+}
+
+/// The sums over the balances of each ledger's accounts.
+fn trial(rebuilt: &rebuild::Rebuilt) -> Vec<LedgerSummary> {
+    let ledgers = rebuilt.live.ledgers.iter().map(|ledger| LedgerSummary {
+        id: ledger.fixed.id.clone(),
+        asset: ledger.fixed.asset.clone(),
+        scale: ledger.fixed.scale,
+        accounts: 0,
+        debits_posted: 0,
+        credits_posted: 0,
+    });
+    let mut ledgers: Vec<LedgerSummary> = ledgers.collect();
+    for account in &rebuilt.live.accounts {
+        let number = usize::try_from(account.ledger).unwrap_or(usize::MAX);
+        let ledger = number.checked_sub(1).and_then(|at| ledgers.get_mut(at));
+        let ledger = ledger.expect("the journal creates a ledger before its accounts");
+        ledger.accounts += 1;
+        // Checked by now: the total of a ledger did not overflow.
+        ledger.debits_posted += account.balance.debits;
+        ledger.credits_posted += account.balance.credits;
+    }
+    ledgers
 }
 
 /// What opening gives against what the journal gives.

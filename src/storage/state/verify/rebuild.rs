@@ -136,6 +136,7 @@ impl Rebuild<'_> {
             report.records += 1;
             if let Record::Transfer(transfer) = record {
                 report.transfers += 1;
+                report.refused += u64::from(transfer.refusal != 0);
                 self.rebuilt
                     .history
                     .resize(live.accounts.len(), History::default());
