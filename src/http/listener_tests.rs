@@ -159,3 +159,60 @@ async fn a_head_that_cannot_be_read_is_answered_in_our_words() {
     assert!(seen.starts_with("HTTP/1.1 200 OK\r\n"), "{seen}");
     assert!(seen.contains("answer"), "{seen}");
 }
+
+/// Bytes of a piece of a long answer: as much as shows that somebody is there.
+const PIECE: usize = 64 << 10;
+
+/// Answers with `pieces`, one every `pace`.
+async fn start_long(pieces: usize, pace: Duration) -> (String, watch::Sender<Phase>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let (phase, follow) = watch::channel(Phase::Serving);
+    let service = service_fn(move |_: Request<Incoming>| async move {
+        let body = futures_util::stream::unfold(0, move |made| async move {
+            tokio::time::sleep(pace).await; // no wait for anything: a pace
+            let piece = hyper::body::Frame::data(Bytes::from_static(&[b'x'; PIECE]));
+            (made < pieces).then_some((Ok::<_, Infallible>(piece), made + 1))
+        });
+        Ok::<_, Infallible>(Response::new(http_body_util::StreamBody::new(body)))
+    });
+    let limits = Limits {
+        head: Duration::from_secs(1),
+        idle: Duration::from_secs(1),
+        ..Limits::default()
+    };
+    tokio::spawn(serve(listener, service, limits, None, follow));
+    (address, phase)
+}
+
+#[tokio::test]
+async fn who_goes_on_taking_a_long_answer_gets_all_of_it() {
+    let (address, _phase) = start_long(12, Duration::from_millis(500)).await;
+    let mut stream = TcpStream::connect(&address).await.unwrap();
+    stream
+        .write_all(b"GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")
+        .await
+        .unwrap();
+    let mut seen = Vec::new();
+    stream.read_to_end(&mut seen).await.unwrap();
+    let taken = seen.iter().filter(|byte| **byte == b'x').count();
+    assert!(taken >= 12 * PIECE, "cut off after {taken} bytes");
+    assert!(seen.ends_with(b"0\r\n\r\n"), "it has no end");
+}
+
+#[tokio::test]
+async fn who_does_not_take_a_long_answer_is_cut_off() {
+    let (address, _phase) = start_long(usize::MAX, Duration::ZERO).await;
+    let mut stream = TcpStream::connect(&address).await.unwrap();
+    stream.write_all(REQUEST).await.unwrap();
+    stream.readable().await.unwrap();
+    // Nothing is read until the other side has given up: a byte that it would not take then says so.
+    let begun = std::time::Instant::now();
+    loop {
+        assert!(begun.elapsed() < Duration::from_secs(30), "it goes on");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        if stream.write_all(b"\r\n").await.is_err() {
+            break;
+        }
+    }
+}

@@ -19,10 +19,15 @@ use super::door::{PARTING_LEN_MAX, Refuse, Refused};
 /// How long a refused client is listened to after its answer, so that it is not reset before it has read that.
 const LINGER: Duration = Duration::from_secs(1);
 
+/// Bytes of an answer whose taking shows that somebody is there: fewer may be taken by who wants to hold a connection.
+const PROGRESS_LEN: usize = 64 << 10;
+
 /// See the module.
 pub(super) struct Watched {
     stream: TcpStream,
     activity: Arc<Activity>,
+    /// Bytes of an answer taken since that was last noted.
+    taken: usize,
     refuse: Option<Refuse>,
     /// The answer that stands in for the library's, as far as it is not written.
     instead: Bytes,
@@ -39,6 +44,7 @@ impl Watched {
         Watched {
             stream,
             activity,
+            taken: 0,
             refuse,
             instead: Bytes::new(),
             linger: None,
@@ -59,6 +65,19 @@ impl Watched {
         self.instead = refuse(Refused::Head(status));
         self.linger = Some((Box::pin(sleep(LINGER)), PARTING_LEN_MAX));
         true
+    }
+
+    /// Notes that a client takes a long answer, which so may take longer than a connection may be silent.
+    fn note(&mut self, written: &Poll<io::Result<usize>>) {
+        if let Poll::Ready(Ok(len)) = written
+            && self.activity.state() == IDLE
+        {
+            self.taken += len;
+            if self.taken >= PROGRESS_LEN {
+                self.taken = 0;
+                self.activity.set(IDLE);
+            }
+        }
     }
 
     fn poll_instead(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -124,7 +143,9 @@ impl AsyncWrite for Watched {
         if self.intercept(bytes) {
             return Poll::Ready(Ok(bytes.len()));
         }
-        Pin::new(&mut self.stream).poll_write(cx, bytes)
+        let written = Pin::new(&mut self.stream).poll_write(cx, bytes);
+        self.note(&written);
+        written
     }
 
     fn poll_write_vectored(
@@ -138,7 +159,9 @@ impl AsyncWrite for Watched {
         {
             return Poll::Ready(Ok(only.len()));
         }
-        Pin::new(&mut self.stream).poll_write_vectored(cx, slices)
+        let written = Pin::new(&mut self.stream).poll_write_vectored(cx, slices);
+        self.note(&written);
+        written
     }
 
     fn is_write_vectored(&self) -> bool {
