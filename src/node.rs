@@ -31,9 +31,11 @@ use crate::storage::identity::DataDir;
 
 mod huge_pages;
 mod remains;
+mod restore;
 
 pub use huge_pages::ask_for_huge_pages;
 pub use remains::{Remains, remains};
+pub use restore::{Restored, restore};
 
 /// How often a running node looks whether its core has failed.
 const FAULT_CHECK: Duration = Duration::from_millis(500);

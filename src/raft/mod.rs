@@ -42,6 +42,7 @@ mod watchdog;
 mod config;
 mod recover;
 mod repair;
+mod restore;
 mod start;
 
 #[cfg(feature = "simulation")]
@@ -56,6 +57,7 @@ pub use peer::{
 };
 pub use recover::Remains;
 pub use replica::Replica;
+pub use restore::{Restored, restore};
 pub use scrub::ScrubStats;
 pub use snapshots::{Counters as SnapshotCounters, Progress, SnapshotOptions};
 pub use space::{DiskSpace, Room, SpaceOptions};

@@ -7,6 +7,7 @@
 mod boot;
 mod recovered;
 mod refused;
+mod restoring;
 
 #[cfg(test)]
 mod tests;
@@ -18,6 +19,7 @@ use std::sync::{Mutex, MutexGuard};
 
 pub use boot::Boot;
 pub use recovered::Recovered;
+pub use restoring::Restoring;
 
 use super::LogId;
 use super::audit::Audit;
@@ -100,6 +102,7 @@ impl DataDir {
         }
         // A process that died may not have come to sync the name it gave a new identity.
         disk.sync_dir().map_err(here)?;
+        restoring::clear_mark(&disk).map_err(here)?;
         let identity = read(path, &disk)?;
         if identity.node_id != node_id {
             return Err(OpenError(format!(
@@ -326,6 +329,12 @@ fn check_kind(path: &Path, disk: &RealDisk) -> Result<DirKind, OpenError> {
     let names = disk.list().map_err(|error| io_error(path, &error))?;
     if names.iter().any(|name| name == IDENTITY) {
         return Ok(DirKind::Old);
+    }
+    if names.iter().any(|name| name == restoring::RESTORING) {
+        return Err(OpenError(format!(
+            "{}: a backup was being restored into it, and that did not come to its end: do it again (quorate restore)",
+            path.display()
+        )));
     }
     for name in &names {
         let expected = match name.as_str() {
