@@ -7,6 +7,8 @@
 
 #[path = "api/audit.rs"]
 mod audit;
+#[path = "api/backup.rs"]
+mod backup;
 #[path = "api/cli.rs"]
 mod cli;
 #[path = "api/cluster.rs"]

@@ -109,6 +109,7 @@ codes! {
     LearnerNotCaughtUp "learner_not_caught_up" UNPROCESSABLE_ENTITY true "The member lacks too much of the log";
     QuorumWouldBeLost "quorum_would_be_lost" UNPROCESSABLE_ENTITY false "Too few voters would answer";
     Overloaded "overloaded" TOO_MANY_REQUESTS true "Too much is waiting";
+    BackupInProgress "backup_in_progress" TOO_MANY_REQUESTS true "This node is at a backup already";
     Internal "internal" INTERNAL_SERVER_ERROR true "The node failed";
     NoLeader "no_leader" SERVICE_UNAVAILABLE true "No leader is known";
     NotReady "not_ready" SERVICE_UNAVAILABLE true "The node is not ready";

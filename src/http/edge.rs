@@ -61,7 +61,11 @@ impl Edge {
     pub fn new(app: App) -> Edge {
         let routes = routes();
         let meter = routes.meter();
-        let app = Arc::new(Served { app, meter });
+        let app = Arc::new(Served {
+            app,
+            meter,
+            peers: Default::default(),
+        });
         Edge {
             router: routes.into_router().with_state(app.clone()),
             forwarder: Arc::default(),

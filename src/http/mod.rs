@@ -25,6 +25,7 @@
 //! | POST `/v1/cluster/members/{id}/promote`, `/demote` | give it a vote, take it away | 200 |
 //! | POST `/v1/cluster/members/{id}/replace` | put another member in a voter's place | 200 |
 //! | GET `/v1/cluster` | this node's view of the cluster | 200 |
+//! | GET `/v1/backup` | a backup of this node's state, streamed | 200 |
 //! | GET `/v1/log/applied?from&to` | what this node applied, for `quorate log export` | 200 |
 //! | GET `/livez`, `/readyz`, `/version` | probes | 200, 503 |
 //! | GET `/metrics` | what this node measures, for Prometheus | 200 |
@@ -109,6 +110,8 @@ mod log;
 
 mod history;
 
+mod backup;
+
 mod time;
 
 mod probes;
@@ -160,6 +163,8 @@ type Shared = Arc<Served>;
 struct Served {
     app: App,
     meter: metrics::Meter,
+    /// Asks other nodes what a handler needs to know of them.
+    peers: crate::client::Pool,
 }
 
 impl std::ops::Deref for Served {
@@ -193,6 +198,7 @@ fn routes() -> routes::Routes {
         .merge(leader::routes())
         .merge(members::routes())
         .merge(log::routes())
+        .merge(backup::routes())
         .merge(probes::routes())
         .merge(doc::routes())
         .merge(errors::routes())

@@ -10,6 +10,7 @@ use openraft::async_runtime::WatchReceiver;
 use openraft::metrics::RaftServerMetrics;
 use openraft::type_config::alias::WatchReceiverOf;
 
+use super::backup;
 use super::batcher::{self, Batcher};
 use super::blocking;
 use super::digests::{Compared, Consistency};
@@ -72,6 +73,7 @@ pub(super) struct Node<S> {
     pub(super) counters: Counters,
     pub(super) scrubbed: super::scrub::Counters,
     pub(super) compared: Compared,
+    pub(super) backups: backup::Turn,
 }
 
 impl<S: Replica + Clone> Client<S> {
@@ -284,7 +286,7 @@ impl<S: Replica + Clone> Node<S> {
     }
 
     /// Whether this node works at all.
-    fn check_runs(&self) -> Result<(), String> {
+    pub(super) fn check_runs(&self) -> Result<(), String> {
         if let Some(fault) = self.faults.get() {
             return Err(fault);
         }

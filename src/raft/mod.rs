@@ -39,6 +39,7 @@ mod status;
 mod vitals;
 mod watchdog;
 
+mod backup;
 mod config;
 mod recover;
 mod repair;
@@ -48,6 +49,7 @@ mod start;
 #[cfg(feature = "simulation")]
 pub mod sim;
 
+pub use backup::{Backup, BackupError};
 pub use client::Client;
 pub use digests::{Agreement, Consistency, NodeDigest};
 pub(crate) use gate::Gate;

@@ -29,6 +29,8 @@ use crate::storage::state::Applied;
 
 /// Where what comes in is staged.
 const INCOMING: &str = "incoming";
+/// Where one that is made for a backup is. A start clears it away, as all that has no number.
+const APART: &str = "backup";
 
 /// When snapshots are made, how they are sent, and how much of the log stays.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -261,24 +263,43 @@ impl Snapshots {
 
     fn try_make(&self, state: &dyn Replica, believe: bool) -> io::Result<RaftSnapshot> {
         let path = self.new_path();
-        let known = self.current().filter(|_| believe);
-        let known = known.as_ref().map(|known| &known.snapshot);
-        let known = known.map(|known| (known.path.as_path(), &known.manifest));
-        let identity = self.inner.identity.as_ref();
-        let cluster = identity.and_then(|dir| dir.identity().cluster_id);
-        let manifest = match snapshot::make(|at| state.checkpoint(at), &path, cluster, known) {
-            Ok(manifest) => manifest,
-            Err(error) => {
-                let _ = fs::remove_dir_all(&path);
-                return Err(error);
-            }
-        };
+        let manifest = self.make_at(state, &path, believe)?;
         let snapshot = RaftSnapshot {
             meta: meta_of(&manifest.applied)?,
             snapshot: self.hold(path, manifest, false),
         };
         self.replace(snapshot.clone());
         Ok(snapshot)
+    }
+
+    /// Makes one of `state` as it is now for another purpose than to be sent to nodes: the current one stays what it is, and this one
+    /// goes with its handle. Only one at a time. Blocking.
+    ///
+    /// # Errors
+    /// If the disk fails.
+    pub(crate) fn make_apart(&self, state: &dyn Replica) -> io::Result<SnapshotData> {
+        let _one = lock(&self.inner.making);
+        let path = self.inner.dir.join(APART);
+        match fs::remove_dir_all(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        let manifest = self.make_at(state, &path, true)?;
+        Ok(self.hold(path, manifest, false))
+    }
+
+    /// Makes one in `path`, of which nothing is left if that fails.
+    fn make_at(&self, state: &dyn Replica, path: &Path, believe: bool) -> io::Result<Manifest> {
+        let known = self.current().filter(|_| believe);
+        let known = known.as_ref().map(|known| &known.snapshot);
+        let known = known.map(|known| (known.path.as_path(), &known.manifest));
+        let identity = self.inner.identity.as_ref();
+        let cluster = identity.and_then(|dir| dir.identity().cluster_id);
+        let made = snapshot::make(|at| state.checkpoint(at), path, cluster, known);
+        if made.is_err() {
+            let _ = fs::remove_dir_all(path);
+        }
+        made
     }
 
     /// A snapshot for `peer`, kept while it asks for pieces of it. `None` if there is none yet that ends at index `reach` or later:

@@ -332,6 +332,7 @@ fn assemble<S: Replica + Clone>(
         counters: super::stats::Counters::default(),
         scrubbed,
         compared,
+        backups: super::backup::Turn::default(),
         raft,
     };
     Client {

@@ -233,6 +233,10 @@ fn of_node(code: Code) -> (&'static str, &'static str) {
             "More is waiting than this node takes; the detail names the limit.",
             "Wait as Retry-After says, then send it again; send less at once, or larger batches.",
         ),
+        Code::BackupInProgress => (
+            "A node makes one backup at a time, because each keeps files on the disk that would be gone otherwise.",
+            "Ask again when the other one has ended, or ask another node.",
+        ),
         Code::DiskFull => (
             "The disk of the leader, or those of a majority, are nearly full; the detail says which and how much is left.",
             "Make room there: a node takes writes again by itself once it has it. Reads go on, and deletes as long as the detail says so.",

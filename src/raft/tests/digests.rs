@@ -3,7 +3,7 @@
 use futures_util::FutureExt;
 
 use super::cluster::{Cluster, eventually, put, put_by_any, soon, until};
-use crate::raft::{Agreement, Client, WriteError};
+use crate::raft::{Agreement, BackupError, Client, WriteError};
 
 impl Cluster {
     /// From now on the state of node `id` is another one than it should be.
@@ -112,6 +112,11 @@ async fn where_no_majority_has_the_same_state_no_writes_are_taken_until_one_has(
     .await;
     let before = cluster.client(leader).status().last_log_index;
     for id in [leader, wrong] {
+        // Nobody is to keep what may be wrong.
+        match cluster.client(id).backup().await {
+            Err(BackupError::NotReady(why)) => assert!(why.contains("no majority"), "{why}"),
+            other => panic!("{:?}", other.map(|backup| backup.index())),
+        }
         match put(cluster.client(id), "k", "v", soon()).await {
             Err(WriteError::NotReady(why)) => assert!(why.contains("no majority"), "{why}"),
             Err(WriteError::NotLeader(_)) if id == wrong => {}

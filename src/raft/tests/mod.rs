@@ -5,6 +5,7 @@ mod digests;
 mod disk;
 mod net;
 
+mod backup;
 mod dialling;
 mod forming;
 mod install;
