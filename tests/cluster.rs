@@ -2,6 +2,8 @@
 
 mod support;
 
+#[path = "cluster/backup.rs"]
+mod backup;
 #[path = "cluster/client.rs"]
 mod client;
 #[path = "cluster/crowd.rs"]

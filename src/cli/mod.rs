@@ -34,6 +34,8 @@ mod verify;
 
 mod recover;
 
+mod backup;
+
 mod log;
 
 mod bench;
@@ -80,7 +82,7 @@ struct Global {
         value_name = "URL"
     )]
     endpoints: Vec<String>,
-    /// How long to try, all attempts together [default: 10s, init 60s, node 5m].
+    /// How long to try, all attempts together [default: 10s, init 60s, node 5m, backup 10m].
     #[arg(long, global = true, value_parser = duration)]
     timeout: Option<Duration>,
     /// How fresh a read must be.
@@ -149,6 +151,11 @@ enum Command {
     Verify(verify::Verify),
     /// Make a new cluster of one stopped node, because the majority of its old one is gone for good.
     Recover(recover::Recover),
+    /// Backups: take them, look at them, check them.
+    #[command(subcommand)]
+    Backup(backup::Backup),
+    /// Make a new cluster of a backup: the data directory of its first node.
+    Restore(backup::Restore),
     /// What was applied.
     #[command(subcommand)]
     Log(log::Log),
@@ -230,6 +237,8 @@ fn run(cli: Cli) -> Result<(), Failure> {
         Command::Config(config) => config.run(&global),
         Command::Verify(verify) => verify.run(&global),
         Command::Recover(recover) => asking(recover.run(&global)),
+        Command::Backup(backup) => backup.run(&global),
+        Command::Restore(restore) => asking(restore.run(&global)),
         Command::Log(log) => log.run(&global),
         Command::Alerts => {
             output::print(ALERTS);

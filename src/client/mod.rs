@@ -50,6 +50,8 @@ pub mod cluster;
 
 pub mod members;
 
+pub mod save;
+
 mod text;
 
 #[cfg(test)]

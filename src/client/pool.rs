@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, Limited};
+use hyper::body::Incoming;
 use hyper::client::conn::http1::{SendRequest, handshake};
 use hyper::{Request, Response, Uri, header};
 use hyper_util::rt::TokioIo;
@@ -150,6 +151,21 @@ async fn connect(address: &str, deadline: Instant) -> Result<SendRequest<Full<By
         }
     });
     Ok(sender)
+}
+
+/// Sends `request` to `host:port` on a connection of its own, which ends with the answer's body; gives the answer as soon as it begins.
+pub(super) async fn send_alone(
+    address: &str,
+    mut request: Request<Full<Bytes>>,
+    deadline: Instant,
+) -> Result<Response<Incoming>, SendError> {
+    let host = header::HeaderValue::from_str(address)
+        .map_err(|_| SendError::NotSent(format!("{address:?} is no address")))?;
+    request.headers_mut().insert(header::HOST, host);
+    let mut sender = connect(address, deadline).await?;
+    let answer = timeout_at(deadline.into(), sender.send_request(request)).await;
+    let answer = answer.map_err(|_| SendError::NoAnswer("no answer before the deadline".into()))?;
+    answer.map_err(|error| SendError::NoAnswer(error.to_string()))
 }
 
 enum Failure {

@@ -1,0 +1,397 @@
+//! `quorate backup` and `quorate restore`.
+
+use std::fs::{self, File};
+use std::io::{self, BufReader, Read, Write as _};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use bytes::Bytes;
+use clap::{Args, Subcommand};
+use serde_json::{Value, json};
+use tokio::sync::mpsc;
+
+use super::cluster::member;
+use super::format::{Format, show, table};
+use super::output::{Exit, Failure, note, print};
+use super::progress::Progress;
+use super::{Global, asking};
+use crate::client::Client;
+use crate::client::cluster::NewMember;
+use crate::client::save::{Download, backup_ask};
+use crate::node::{Restored, restore};
+use crate::storage::backup::{self, Checked, Manifest, Summary};
+
+/// How long a node may take to begin, and to go on: it reads all of its state first.
+const TIMEOUT: Duration = Duration::from_secs(600);
+/// Pieces that came and are not yet written, at most.
+const PIECES_MAX: usize = 16;
+/// Bytes read from a file at once.
+const READ_LEN: usize = 256 << 10;
+
+/// Backups.
+#[derive(Debug, Subcommand)]
+pub(super) enum Backup {
+    /// Take a backup of a running node into a file, verified on the way.
+    #[command(after_help = "Examples:
+  quorate backup save monday.tar
+  quorate backup save monday.tar --endpoint http://127.0.0.1:7002 --consistency follower
+
+Of the first endpoint that makes it; name one node only to have it of that one. It holds everything
+acknowledged before the command began, or with --consistency follower what that node has applied.
+While it comes it is FILE.partial; FILE is there when all of it is on the disk and every hash is
+right. --timeout is the longest silence. `quorate backup verify` says more, without a cluster.")]
+    Save {
+        /// Where it goes.
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
+        /// Even if there is a file of that name: it is replaced, once the backup is whole.
+        #[arg(long)]
+        force: bool,
+    },
+    /// Show what a backup says of itself: of which cluster, of which moment, and the sums of every ledger.
+    #[command(after_help = "Example:
+  quorate backup inspect monday.tar
+
+Reads its beginning only: whether the rest is whole and right, `quorate backup verify` says.")]
+    Inspect {
+        /// The backup.
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
+    },
+    /// Check a backup: every byte, and the state that is made of it, derived again and compared.
+    #[command(after_help = "Example:
+  quorate backup verify monday.tar
+
+Every hash must be right and nothing missing; the journal must lead to the digest of the manifest;
+everything derived must be what the journal gives; in every ledger debits must equal credits; and
+counts and sums must be those of the summary. No cluster is needed, but room for the state
+beside FILE or in --scratch, which is given back. Ends with 0 if all is well, with 1 if not.")]
+    Verify {
+        /// The backup.
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
+        /// Where the state is opened for a while [default: the directory of FILE].
+        #[arg(long, value_name = "DIR")]
+        scratch: Option<PathBuf>,
+    },
+}
+
+/// Make a new cluster of a backup: the data directory of its first node.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:
+  quorate restore monday.tar --data-dir data/node1 --member 1=127.0.0.1:7101,http://127.0.0.1:7001
+  quorate serve --node-id 1 --data-dir data/node1 --listen 127.0.0.1:7001 --peer-listen 127.0.0.1:7101 &
+  quorate serve --node-id 2 --data-dir data/node2 --listen 127.0.0.1:7002 --peer-listen 127.0.0.1:7102 &
+  quorate node add 2=127.0.0.1:7102,http://127.0.0.1:7002
+  quorate node promote 2
+
+The backup is verified first, as `quorate backup verify` does. The cluster is a new one, with a new
+id and an epoch that is one higher, and this node is its only member: add others, with empty
+directories. Node ids begin afresh. Nodes of the old cluster are refused by it and refuse it, so
+whoever still asks them is told other things than this cluster knows: stop them. All that the backup
+holds is there, idempotency keys too, and log indexes go on from it.
+DIR must be absent or empty. Cut off at any moment, this leaves a directory that no node starts on;
+run it again.")]
+pub(super) struct Restore {
+    /// The backup.
+    #[arg(value_name = "FILE")]
+    file: PathBuf,
+    /// The data directory to make.
+    #[arg(long, value_name = "DIR")]
+    data_dir: PathBuf,
+    /// The node: its id, the address of its peer listener, the URL of its client listener.
+    #[arg(long, value_name = "ID=PEER,URL", value_parser = member)]
+    member: NewMember,
+}
+
+impl Backup {
+    /// Does it.
+    pub(super) fn run(self, global: &Global) -> Result<(), Failure> {
+        match self {
+            Backup::Save { file, force } => asking(save(global, &file, force)),
+            Backup::Inspect { file } => inspect(global, &file),
+            Backup::Verify { file, scratch } => verify(global, &file, scratch.as_deref()),
+        }
+    }
+}
+
+impl Restore {
+    /// Does it.
+    pub(super) async fn run(self, global: &Global) -> Result<(), Failure> {
+        let NewMember {
+            id,
+            peer_addr,
+            client_url,
+        } = self.member;
+        let restored = restore(&self.file, &self.data_dir, id, (peer_addr, client_url)).await;
+        let restored = restored.map_err(|why| Failure::refused(format!("{why:#}")))?;
+        let Restored {
+            cluster_id,
+            epoch,
+            node,
+            manifest,
+            summary,
+        } = &restored;
+        match global.output {
+            Format::Table => {
+                print(&format!(
+                    "node {node} is cluster {cluster_id}, epoch {epoch}, by itself, with what cluster {} held at index {}\n",
+                    manifest.cluster,
+                    manifest.index()
+                ));
+                note("start it, and add new nodes with `quorate node add`");
+            }
+            other => show(
+                other,
+                &json!({
+                    "node": node, "cluster_id": cluster_id, "epoch": epoch, "backup": told(manifest, summary),
+                }),
+            ),
+        }
+        Ok(())
+    }
+}
+
+async fn save(global: &Global, file: &Path, force: bool) -> Result<(), Failure> {
+    let taken = || {
+        let what = format!("{} exists: --force replaces it", file.display());
+        Failure::new(Exit::Conflict, what)
+    };
+    if !force && file.exists() {
+        return Err(taken());
+    }
+    let mut name = file.as_os_str().to_owned();
+    name.push(".partial");
+    let partial = PathBuf::from(name);
+    let client = global.client()?;
+    let client: Client = client.with(global.options(TIMEOUT));
+    global.explain(&client.endpoints()[0], &backup_ask(global.level()));
+    let download = client.backup().await?;
+    let received = receive(download, &partial).await;
+    let kept = received.and_then(|told| {
+        if !force && file.exists() {
+            return Err(taken());
+        }
+        let renamed = fs::rename(&partial, file).and_then(|()| sync_parent(file));
+        renamed.map_err(|error| failed(file, &error))?;
+        Ok(told)
+    });
+    let (manifest, summary) = kept.inspect_err(|_| {
+        // It is worth nothing; if it cannot be deleted, its name says so.
+        let _ = fs::remove_file(&partial);
+    })?;
+    match global.output {
+        Format::Table => print(&format!(
+            "{}: cluster {}, epoch {}, as of index {}\n",
+            file.display(),
+            manifest.cluster,
+            manifest.epoch,
+            manifest.index()
+        )),
+        other => show(other, &told(&manifest, &summary)),
+    }
+    Ok(())
+}
+
+/// Writes what comes to `path`, durably, and checks it on the way.
+async fn receive(mut download: Download, path: &Path) -> Result<(Manifest, Summary), Failure> {
+    let (sender, pieces) = mpsc::channel::<Bytes>(PIECES_MAX);
+    let writing = path.to_owned();
+    let written = tokio::task::spawn_blocking(move || write(&writing, pieces));
+    let mut progress = Progress::new("backup", download.len.unwrap_or(0));
+    let mut done = 0;
+    let broken = loop {
+        match download.next().await {
+            Ok(Some(piece)) => {
+                done += piece.len() as u64;
+                progress.at(done);
+                if sender.send(piece).await.is_err() {
+                    // Why, it says itself.
+                    break None;
+                }
+            }
+            Ok(None) => break None,
+            Err(error) => break Some(error),
+        }
+    };
+    drop((sender, progress));
+    let written = written.await.expect("writing does not panic");
+    match broken {
+        Some(error) => Err(error.into()),
+        None => written.map_err(|error| failed(path, &error)),
+    }
+}
+
+/// Writes pieces to `path` as they are read and checked.
+fn write(path: &Path, pieces: mpsc::Receiver<Bytes>) -> io::Result<(Manifest, Summary)> {
+    let mut kept = Kept {
+        pieces,
+        piece: Bytes::new(),
+        file: File::create(path)?,
+    };
+    let told = backup::read(&mut kept, |_| Ok(()))?;
+    kept.file.sync_all()?;
+    Ok(told)
+}
+
+/// Reads what comes and keeps it in a file.
+struct Kept {
+    pieces: mpsc::Receiver<Bytes>,
+    piece: Bytes,
+    file: File,
+}
+
+impl Read for Kept {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        while self.piece.is_empty() {
+            match self.pieces.blocking_recv() {
+                Some(piece) => self.piece = piece,
+                None => return Ok(0),
+            }
+            self.file.write_all(&self.piece)?;
+        }
+        let len = buffer.len().min(self.piece.len());
+        buffer[..len].copy_from_slice(&self.piece.split_to(len));
+        Ok(len)
+    }
+}
+
+fn inspect(global: &Global, path: &Path) -> Result<(), Failure> {
+    let input = open(path)?;
+    let (manifest, summary) = backup::head(input).map_err(|error| failed(path, &error))?;
+    match global.output {
+        Format::Table => print(&text(&manifest, &summary)),
+        other => show(other, &told(&manifest, &summary)),
+    }
+    Ok(())
+}
+
+fn verify(global: &Global, path: &Path, scratch: Option<&Path>) -> Result<(), Failure> {
+    let input = open(path)?;
+    let beside = path.parent().filter(|dir| !dir.as_os_str().is_empty());
+    let scratch = scratch.or(beside).unwrap_or(Path::new("."));
+    let scratch = Scratch::new(scratch).map_err(|error| failed(scratch, &error))?;
+    let root = scratch.0.join("state");
+    let told = backup::unpack(input, &root).map_err(|error| failed(path, &error))?;
+    let (manifest, summary) = told;
+    let checked = backup::check(&root, &manifest, &summary)
+        .map_err(|error| Failure::refused(error.to_string()))?;
+    match global.output {
+        Format::Table => print(&(text(&manifest, &summary) + &found(&checked))),
+        other => show(other, &verified(&manifest, &summary, &checked)),
+    }
+    match checked.problems.is_empty() {
+        true => Ok(()),
+        false => Err(Failure::refused(checked.problems.join("\n  "))),
+    }
+}
+
+/// A directory that goes when it is dropped.
+struct Scratch(PathBuf);
+
+impl Scratch {
+    fn new(parent: &Path) -> io::Result<Scratch> {
+        let name = format!(".quorate-verify-{}", std::process::id());
+        let path = parent.join(name);
+        fs::create_dir(&path)?;
+        Ok(Scratch(path))
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        if let Err(error) = fs::remove_dir_all(&self.0) {
+            note(&format!("{} is left: {error}", self.0.display()));
+        }
+    }
+}
+
+fn open(path: &Path) -> Result<BufReader<File>, Failure> {
+    let file = File::open(path).map_err(|error| match error.kind() {
+        io::ErrorKind::NotFound => Failure::new(
+            Exit::NotFound,
+            format!("there is no file {}", path.display()),
+        ),
+        _ => failed(path, &error),
+    })?;
+    Ok(BufReader::with_capacity(READ_LEN, file))
+}
+
+fn failed(path: &Path, error: &io::Error) -> Failure {
+    Failure::refused(format!("{}: {error}", path.display()))
+}
+
+fn sync_parent(path: &Path) -> io::Result<()> {
+    let parent = path.parent().filter(|dir| !dir.as_os_str().is_empty());
+    File::open(parent.unwrap_or(Path::new(".")))?.sync_all()
+}
+
+fn text(manifest: &Manifest, summary: &Summary) -> String {
+    let Summary {
+        accounts,
+        transfers,
+        refused,
+        keys,
+        idempotency_keys,
+        ledgers,
+    } = summary;
+    let (term, index) = manifest
+        .applied
+        .log_id
+        .map_or((0, 0), |id| (id.term, id.index));
+    let mut text = format!(
+        "cluster   {}, epoch {}\nmoment    index {index}, term {term}\ndigest    {}\nfiles     {} ({} bytes)\n\
+         holds     {transfers} transfers posted, {refused} refused for ever, {accounts} accounts, {keys} keys, {idempotency_keys} idempotency keys\n",
+        manifest.cluster,
+        manifest.epoch,
+        hex(&manifest.applied.digest),
+        manifest.files.len(),
+        manifest.bytes(),
+    );
+    if !ledgers.is_empty() {
+        let rows = ledgers.iter().map(|ledger| {
+            vec![
+                ledger.id.clone(),
+                ledger.asset.clone(),
+                ledger.accounts.to_string(),
+                ledger.debits_posted.to_string(),
+                ledger.credits_posted.to_string(),
+            ]
+        });
+        let rows: Vec<_> = rows.collect();
+        text += &table(&["LEDGER", "ASSET", "ACCOUNTS", "DEBITS", "CREDITS"], &rows);
+    }
+    text
+}
+
+fn found(checked: &Checked) -> String {
+    match checked.problems.len() {
+        0 => format!(
+            "verified  every byte; {} journal entries, {} records; debits equal credits in every ledger\n",
+            checked.report.entries, checked.report.records
+        ),
+        count => format!("verified  {count} problems\n"),
+    }
+}
+
+fn told(manifest: &Manifest, summary: &Summary) -> Value {
+    json!({
+        "cluster_id": manifest.cluster, "epoch": manifest.epoch,
+        "index": manifest.index().to_string(),
+        "term": manifest.applied.log_id.map(|id| id.term.to_string()),
+        "digest": hex(&manifest.applied.digest), "files": manifest.files.len(),
+        "bytes": manifest.bytes().to_string(), "summary": summary,
+    })
+}
+
+fn verified(manifest: &Manifest, summary: &Summary, checked: &Checked) -> Value {
+    let mut told = told(manifest, summary);
+    let members = told.as_object_mut().expect("made as an object above");
+    members.insert("ok".to_owned(), checked.problems.is_empty().into());
+    members.insert("problems".to_owned(), checked.problems.clone().into());
+    told
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
