@@ -100,6 +100,17 @@
 //! 4. A node that was removed is told so when it asks (`raft::members::farewell::Farewell::run`), and stops.
 //! 5. One that is all that is left goes on as a cluster of its own with another id (`raft::recover::Remains::force_new_cluster`).
 //!
+//! # The life of a backup
+//!
+//! 1. A node that is asked for one waits for a read barrier of its own (`http::backup`), makes a checkpoint as for a snapshot
+//!    (`raft::snapshots::Snapshots::make_apart`) and counts what is in it (`storage::state::State::summarize`).
+//! 2. `storage::backup::Backup::write` makes one stream of manifest, summary and files, with the hash of all of it last, as fast as the
+//!    client takes it. However that ends, the checkpoint goes.
+//! 3. `storage::backup::read` takes nothing that differs by a byte from what was written; `storage::backup::check` derives the state
+//!    again and compares.
+//! 4. `raft::restore::restore` makes the data directory of a new cluster's only node of it, whose identity comes last
+//!    (`storage::identity::Restoring::finish`).
+//!
 //! # What holds always
 //!
 //! - An acknowledged write is on the disks of a majority. What a node applies is on its own disk first.
@@ -110,7 +121,8 @@
 //!   only as a majority of clocks says.
 //! - A refusal, a fault of the node and an unknown outcome are three things and are never mixed up: see
 //!   `machine::reply::Rejection`, `machine::store::Fault` and `raft::told::WriteError`.
-//! - A node id stands for one data directory, and is never used again.
+//! - A node id stands for one data directory, and is never used again in its cluster. A cluster that is made of what another left,
+//!   or of its backup, has another id and a higher epoch, and neither listens to the other's nodes.
 //! - The log is purged no further than what the state, with its snapshot, holds durably without it.
 //! - Nothing is added to a disk that is nearly full, so no write to it fails for want of room (`raft::space`).
 //! - A node that cannot trust its disk or its log stops and says what to do. A state that cannot be trusted is never
