@@ -25,9 +25,9 @@ const BODY_LEN_MAX: usize = 4 << 10;
 /// Members of an answer's body that a line takes over.
 const TOLD: [&str; 4] = ["code", "outcome", "result", "membership_index"];
 
-/// Notes the request if it is an act; the response is as it was.
+/// Notes the request, which [may be an act](may_be_act), if it reached an endpoint; the response is as it was.
 pub(super) async fn note(raft: &raft::Client, call: &Call, response: Response) -> Response {
-    if !is_act(call) {
+    if call.endpoint.get().is_none() {
         return response;
     }
     let (head, body) = response.into_parts();
@@ -41,8 +41,9 @@ pub(super) async fn note(raft: &raft::Client, call: &Call, response: Response) -
     Response::from_parts(head, Body::from(bytes))
 }
 
-fn is_act(call: &Call) -> bool {
-    !call.is_safe() && call.endpoint.get().is_some() && call.is_of_cluster()
+/// Whether it asks for a change of the cluster.
+pub(super) fn may_be_act(call: &Call) -> bool {
+    !call.is_safe() && call.is_of_cluster()
 }
 
 /// What is noted, without what makes it a link of the chain.

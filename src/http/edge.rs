@@ -120,16 +120,27 @@ impl Edge {
                 let place = self.admission.place(&call);
                 let call = Arc::new(call);
                 let response = match place {
+                    Ok(_held) if audit::may_be_act(&call) => return self.act(&call).await,
                     Ok(_held) => self.forwarder.serve(self, &call).await,
                     Err(refused) => Err(refused),
                 };
                 drop(share);
                 let response = response.and_then(|response| self.hold(&call, response));
-                let response = self.finish(&call, response);
-                audit::note(&self.app.raft, &call, response).await
+                self.finish(&call, response)
             }
             Err(error) => self.finish(&call, Err(error)),
         }
+    }
+
+    /// Has an act on the cluster done and noted, in a task of its own: a client that goes away must not keep it from being noted.
+    async fn act(&self, call: &Arc<Call>) -> Response {
+        let (edge, call) = (self.clone(), call.clone());
+        let acting = tokio::spawn(async move {
+            let response = edge.forwarder.serve(&edge, &call).await;
+            let response = edge.finish(&call, response);
+            audit::note(&edge.app.raft, &call, response).await
+        });
+        acting.await.expect("an act does not panic")
     }
 
     /// Counts a large answer until it is sent: who asks for pages and does not take them must not fill the memory. What became

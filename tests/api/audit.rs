@@ -1,5 +1,8 @@
 //! What is noted of the acts on a cluster.
 
+use std::io::Write as _;
+use std::net::{TcpListener, TcpStream};
+
 use serde_json::{Value, json};
 
 use crate::nodes::{Nodes, run};
@@ -83,6 +86,40 @@ fn an_act_that_is_forwarded_has_a_line_where_it_came_in_and_where_it_was_done() 
             assert_eq!(line["body"], json!({ "force": true }));
         }
         assert_ne!(came_in["from"], done["from"]);
+        nodes.end().await;
+    });
+}
+
+/// It asks a node to be added that takes connections and says nothing, and goes away while that one is waited for.
+#[test]
+fn an_act_is_noted_though_the_client_goes_away() {
+    run(async {
+        let nodes = Nodes::formed(1).await;
+        let before = lines(&nodes, 1).len();
+        let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+        let member = json!({
+            "id": 2, "peer_addr": silent.local_addr().unwrap().to_string(), "client_url": "http://127.0.0.1:9",
+        });
+        let body = member.to_string();
+        let mut client = TcpStream::connect(&nodes.addresses[0]).unwrap();
+        let head =
+            "POST /v1/cluster/members HTTP/1.1\r\nhost: n1\r\ncontent-type: application/json";
+        let request = format!("{head}\r\ncontent-length: {}\r\n\r\n{body}", body.len());
+        client.write_all(request.as_bytes()).unwrap();
+        let waits = tokio::task::spawn_blocking(move || silent.accept().unwrap().0);
+        let waits = waits.await.unwrap();
+        drop(client);
+        // Only then does it get its verdict.
+        drop(waits);
+        nodes
+            .wait_for(|| async { lines(&nodes, 1).len() > before })
+            .await;
+        let noted = lines(&nodes, 1);
+        let last = noted.last().unwrap();
+        assert_eq!(
+            (&last["code"], &last["body"]),
+            (&json!("peer_unreachable"), &member)
+        );
         nodes.end().await;
     });
 }
