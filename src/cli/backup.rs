@@ -12,12 +12,13 @@ use tokio::sync::mpsc;
 
 use super::cluster::member;
 use super::format::{Format, show, table};
-use super::output::{Exit, Failure, note, print};
+use super::output::{Exit, Failure, audited, note, print};
 use super::progress::Progress;
 use super::{Global, asking};
 use crate::client::Client;
 use crate::client::cluster::NewMember;
 use crate::client::save::{Download, backup_ask};
+use crate::http::rfc3339_now;
 use crate::node::{Restored, restore};
 use crate::storage::backup::{self, Checked, Manifest, Summary};
 
@@ -132,6 +133,13 @@ impl Restore {
             manifest,
             summary,
         } = &restored;
+        audited(
+            &self.data_dir,
+            &json!({
+                "at": rfc3339_now(), "node": node, "command": "quorate restore", "cluster": cluster_id, "epoch": epoch,
+                "backup_of": manifest.cluster, "last_index": manifest.index().to_string(),
+            }),
+        );
         match global.output {
             Format::Table => {
                 print(&format!(

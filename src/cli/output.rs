@@ -2,9 +2,13 @@
 
 use std::fmt::Write as _;
 use std::io::{IsTerminal as _, Write as _};
+use std::path::Path;
 use std::process::ExitCode;
 
+use serde_json::Value;
+
 use crate::client::{Error, Problem};
+use crate::storage::audit::Audit;
 
 /// How a command ended, for scripts: the table in the help of `quorate`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,6 +49,16 @@ pub(super) const EXIT_CODES: &str = "Exit codes:
 
 `serve` ends with 0 after a graceful stop, with 1 if it cannot start or its core fails, and is
 aborted (134) by a fault of its log.";
+
+/// Notes what was done to the data directory of a stopped node. It is done, whether or not that can be noted.
+pub(super) fn audited(dir: &Path, act: &Value) {
+    if let Err(error) = Audit::of(dir).add(&act.to_string()) {
+        note(&format!(
+            "done, but the audit file in {} takes no line: {error}",
+            dir.display()
+        ));
+    }
+}
 
 /// Why a command did not succeed.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::Global;
 use super::format::{Format, show};
-use super::output::{Exit, Failure, note, print};
+use super::output::{Exit, Failure, audited, note, print};
 use crate::http::rfc3339_now;
 use crate::node::{Remains, remains};
 
@@ -82,9 +82,7 @@ impl Recover {
                     "at": rfc3339_now(), "node": node, "command": "quorate recover --force-new-cluster", "cluster": made,
                     "given_up": old, "last_index": remains.last.index.to_string(),
                 });
-                if let Err(error) = remains.audit(&act.to_string()) {
-                    note(&format!("done, but the audit file takes no line: {error}"));
-                }
+                audited(&self.dir, &act);
                 done(remains, &made, global);
                 note("start it, and add new nodes with `quorate node add`");
                 Ok(())

@@ -121,14 +121,6 @@ impl Remains {
         Ok(cluster_id)
     }
 
-    /// Notes what was done to it: see [`crate::storage::audit`]. `object` is the text of a JSON object.
-    ///
-    /// # Errors
-    /// If the disk fails.
-    pub fn audit(&self, object: &str) -> std::io::Result<()> {
-        self.dir.audit(object)
-    }
-
     /// Closes what was opened, in good order.
     ///
     /// # Errors

@@ -32,6 +32,9 @@ const QUESTIONS: [&str; 9] = [
     "/v1/kv/deleted",
 ];
 
+/// What a backup is called beside the directory that it is of.
+const BACKUP: &str = "backup.tar";
+
 /// Where the directories are kept.
 fn kept() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/formats")
@@ -60,21 +63,19 @@ fn once(cluster: &Cluster, key: &str, path: &str) -> Answer {
     })
 }
 
-/// What `quorate verify` finds in a directory; it must be all right.
-fn verified(dir: &Path) -> Value {
+/// What a command prints about a path; it must succeed.
+fn quorate(args: &[&str], path: &Path) -> String {
     let mut command = Command::new(env!("CARGO_BIN_EXE_quorate"));
-    let output = command
-        .args(["verify", "--output", "json"])
-        .arg(dir)
-        .output();
-    let output = output.expect("it runs");
-    let told = String::from_utf8_lossy(&output.stdout);
-    assert!(
-        output.status.success(),
-        "{told}{}",
-        String::from_utf8_lossy(&output.stderr)
-    );
-    serde_json::from_str(&told).expect("JSON")
+    let output = command.args(args).arg(path).output().expect("it runs");
+    let told = String::from_utf8_lossy(&output.stdout).into_owned();
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{args:?}: {told}{errors}");
+    told
+}
+
+/// What `quorate verify` finds in a directory.
+fn verified(dir: &Path) -> Value {
+    serde_json::from_str(&quorate(&["verify", "--output", "json"], dir)).expect("JSON")
 }
 
 /// What the node answers to each question. Of the headers, the version of a key.
@@ -142,9 +143,13 @@ fn make(name: &str) {
         json!({ "transfers": [transfer("b1", "alice", "bank", "1"), transfer("b2", "bank", "alice", "2")] }),
     );
     let answers = answers(&cluster);
-    cluster.kill(1);
     let to = kept().join(name);
     assert!(!to.exists(), "{} is kept for ever", to.display());
+    fs::create_dir_all(&to).expect("a directory");
+    let endpoint = format!("http://{}", cluster.addr(1));
+    let backup = to.join(BACKUP);
+    quorate(&["backup", "save", "--endpoint", &endpoint], &backup);
+    cluster.kill(1);
     copy(&cluster.data_dir(1), &to.join("node"));
     cluster.start(1);
     cluster.wait_ready(1);
@@ -158,6 +163,11 @@ fn make(name: &str) {
 
 /// Starts a node on a copy of what an earlier version wrote.
 fn check(dir: &Path) {
+    let backup = dir.join(BACKUP);
+    // The first versions made none.
+    if backup.exists() {
+        quorate(&["backup", "verify"], &backup);
+    }
     let expected = fs::read_to_string(dir.join("expected.json")).expect("what to expect");
     let expected: Value = serde_json::from_str(&expected).expect("JSON");
     let mut cluster = Cluster::unformed(0);
