@@ -6,7 +6,7 @@ pub use crate::raft::Restored;
 use crate::raft::{self, Member};
 
 /// Restores the backup in `file` into `dir`, for node `node`, whose peer listener others reach at `peer_addr` and whose client listener
-/// at `client_url`. See [`raft::restore`].
+/// at `client_url`. See [`raft::restore()`].
 ///
 /// # Errors
 /// If the backup is refused, the directory is not empty, or the disk fails.

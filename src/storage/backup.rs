@@ -10,7 +10,7 @@
 //! | `end` | the hash of all that is before: without it, it was cut off |
 //!
 //! Whoever reads it knows from the manifest what must come next, to the byte, so names lead nowhere and nothing can be missing,
-//! added or changed. Whether the state inside is one that a cluster could have had, [`check`] says: it derives everything from the
+//! added or changed. Whether the state inside is one that a cluster could have had, [`check()`] says: it derives everything from the
 //! journal again and holds it against manifest and summary. No cluster is needed for that.
 
 mod check;

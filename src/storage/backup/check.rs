@@ -8,7 +8,7 @@ use super::{Content, Manifest, Summary, damaged, read};
 use crate::storage::identity::OpenError;
 use crate::storage::state::{State, VerifyReport};
 
-/// What [`check`] found.
+/// What [`check()`] found.
 #[derive(Clone, Debug)]
 pub struct Checked {
     /// What the state says when it is derived from its journal again.
@@ -21,7 +21,7 @@ pub struct Checked {
 /// an error is no state. Blocking.
 ///
 /// # Errors
-/// If the backup is refused ([`read`]), or the disk fails.
+/// If the backup is refused ([`read()`]), or the disk fails.
 pub fn unpack(input: impl Read, root: &Path) -> io::Result<(Manifest, Summary)> {
     let dir = State::first_dir(root);
     fs::create_dir_all(&dir)?;
