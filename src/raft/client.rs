@@ -180,8 +180,15 @@ impl<S: Replica + Clone> Client<S> {
         to: Option<u64>,
         deadline: Instant,
     ) -> Result<Transferred, TransferError> {
-        self.node.check_runs().map_err(TransferError::NotReady)?;
-        self.node.hand_over.transfer(to, deadline).await
+        let node = &self.node;
+        node.check_runs().map_err(TransferError::NotReady)?;
+        let transferred = node.hand_over.transfer(to, deadline).await?;
+        if transferred.moved {
+            return Ok(transferred);
+        }
+        // It says that it leads already: others may know better.
+        node.barriers.read(ReadLevel::Leader, deadline).await?;
+        node.hand_over.transfer(to, deadline).await
     }
 
     /// Changes who belongs to the cluster, and waits until that is committed. Done only by the leader; idempotent.
@@ -193,8 +200,15 @@ impl<S: Replica + Clone> Client<S> {
         change: MemberChange,
         deadline: Instant,
     ) -> Result<Changed, MemberError> {
-        self.node.check_runs().map_err(MemberError::NotReady)?;
-        self.node.members.change(change, deadline).await
+        let node = &self.node;
+        node.check_runs().map_err(MemberError::NotReady)?;
+        let changed = node.members.change(change.clone(), deadline).await?;
+        if changed != Changed::Before {
+            return Ok(changed);
+        }
+        // Whoever was deposed and has not heard of it knows the members of before: that it is so already is found by who leads now.
+        node.barriers.read(ReadLevel::Leader, deadline).await?;
+        node.members.change(change, deadline).await
     }
 
     /// Stops: refuses new writes, waits until `deadline` for the answers that somebody still waits for, stops the core, seals the state.

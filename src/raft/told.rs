@@ -119,6 +119,30 @@ pub enum ReadError {
     NotReady(String),
 }
 
+impl From<ReadError> for MemberError {
+    /// Of a change that was found done already, which this node could not confirm.
+    fn from(error: ReadError) -> MemberError {
+        match error {
+            ReadError::NotLeader(leader) => MemberError::NotLeader(leader),
+            other @ (ReadError::Timeout | ReadError::NotReady(_)) => {
+                MemberError::NotReady(other.to_string())
+            }
+        }
+    }
+}
+
+impl From<ReadError> for TransferError {
+    /// Of a leadership that this node says to have, and could not confirm.
+    fn from(error: ReadError) -> TransferError {
+        match error {
+            ReadError::NotLeader(leader) => TransferError::NotLeader(leader),
+            other @ (ReadError::Timeout | ReadError::NotReady(_)) => {
+                TransferError::NotReady(other.to_string())
+            }
+        }
+    }
+}
+
 /// What part a node plays.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {

@@ -7,8 +7,9 @@ use openraft::{ChangeMembers, EntryPayload};
 
 use super::cluster::{Cluster, eventually, put_by_any, soon, until};
 use super::net;
+use crate::raft::start::Guards;
 use crate::raft::types::RaftMembership;
-use crate::raft::{Changed, Client, Member, MemberChange, MemberError};
+use crate::raft::{Changed, Client, Member, MemberChange, MemberError, TransferError};
 
 fn add(id: u64) -> MemberChange {
     let member = net::member(id);
@@ -307,4 +308,46 @@ async fn a_node_that_is_away_gets_no_vote() {
         matches!(&why, MemberError::NotCaughtUp(why) if why.contains("did not answer lately")),
         "{why}"
     );
+}
+
+/// Node 1 was cut off from the others, which took a vote away and go on without it; it leads in its own eyes for as long as nobody tells
+/// it otherwise.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_was_deposed_and_does_not_know_says_of_nothing_that_it_is_so_already() {
+    let cluster = Cluster::formed_with(5, super::cluster::fast(), Guards::ALL).await;
+    for other in 2..=5 {
+        cluster.net.cut(1, other);
+    }
+    let clients: Vec<Client> = (2..=5).map(|id| cluster.client(id).clone()).collect();
+    let demote = MemberChange::Demote {
+        id: 5,
+        force: false,
+    };
+    let demoted = change(&clients, demote).await;
+    assert!(matches!(demoted, Ok(Changed::Now(_))), "{demoted:?}");
+    let (deposed, shortly) = (cluster.client(1), || {
+        std::time::Instant::now() + std::time::Duration::from_millis(500)
+    });
+    assert_eq!(
+        seen(&cluster, 1).0,
+        [1, 2, 3, 4, 5],
+        "it has not heard of it"
+    );
+    let told = deposed.change_members(promote(5), shortly()).await;
+    assert!(
+        matches!(
+            told,
+            Err(MemberError::NotLeader(_) | MemberError::NotReady(_))
+        ),
+        "{told:?}"
+    );
+    let told = deposed.transfer(Some(1), shortly()).await;
+    assert!(
+        matches!(
+            told,
+            Err(TransferError::NotLeader(_) | TransferError::NotReady(_))
+        ),
+        "{told:?}"
+    );
+    assert_eq!(cluster.faults(), [""; 0]);
 }
