@@ -247,6 +247,8 @@ lines = []
 for path in sorted(glob.glob(runs + "/*/run.json")):
     run = json.load(open(path))
     plan, about = run["plan"], run["plan"]["about"]
+    if "mutant" in about:
+        continue
     lines.append({
         "run": os.path.basename(os.path.dirname(path)), "source": about.get("source", "?"), "product": about.get("product", "?"),
         "seed": plan["seed"], "nodes": len(plan["nodes"]), "workload": plan["workload"], "faults": plan["options"]["faults"],
