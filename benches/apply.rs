@@ -429,7 +429,7 @@ fn report(args: &Args, run: &Run) -> Vec<(&'static str, f64)> {
 
 fn main() {
     // As a node does.
-    quorate::node::ask_for_huge_pages();
+    quorate::node::tune_allocator();
     let args = args();
     let temporary =
         std::env::temp_dir().join(format!("quorate-bench-apply-{}", std::process::id()));

@@ -7,11 +7,11 @@
 #
 #   scripts/away.sh
 #
-#   QUORATE_AWAY_LOG_GIB    written while the node is away (default 10)
-#   QUORATE_AWAY_STATE_GIB  bytes of values in the state (default 2.2)
+#   QUORATE_AWAY_LOG_GIB    written while the node is away (default 10); the state keeps it all, as its journal
+#   QUORATE_AWAY_STATE_GIB  bytes of values that are not overwritten (default 0.5)
 #   QUORATE_AWAY_PORT       first of the ports (default 18200)
 #
-# Wants about ten times the state and three times the log of room in TMPDIR. As root, and with cgroups, the node that comes back is held
+# Wants about five times both of room in TMPDIR. As root, and with cgroups, the node that comes back is held
 # to its memory by the kernel, page cache and all; otherwise its own peak is looked at.
 set -euo pipefail
 # shellcheck source=scripts/lib.sh
@@ -19,7 +19,7 @@ source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 help_if_asked "$@"
 
 LOG_GIB=${QUORATE_AWAY_LOG_GIB:-10}
-STATE_GIB=${QUORATE_AWAY_STATE_GIB:-2.2}
+STATE_GIB=${QUORATE_AWAY_STATE_GIB:-0.5}
 PORT=${QUORATE_AWAY_PORT:-18200}
 MIB=$((1 << 20))
 # What a node is told to hold in memory, in MiB, and what it may need beside.
@@ -32,6 +32,8 @@ FLAGS="--state-cache-bytes ${STATE_CACHE}MiB --seal-journal-bytes ${SEAL_JOURNAL
 # Values are this long: large enough that the log grows fast, small enough that a state of them has many rows.
 VALUE=32768
 KEYS=$(awk "BEGIN { printf \"%d\", $STATE_GIB * 1024 * $MIB / $VALUE }")
+# Puts a second while the node is coming back: what is written during the transfer stays in the log until it is over.
+BACK_RATE=100
 # How much longer a log may be than when the next snapshot is due: one that is being made keeps what came meanwhile.
 LOG_MAX=$((2 * SNAPSHOT_LOG + LOG_KEEP + 2 * SEGMENT))
 
@@ -141,7 +143,7 @@ PURGED=$(metric "$LEADER" quorate_raft_purged_index)
 make_group
 [[ -z $GROUP ]] || echo "$GROUP" >"$WORK/group"
 say "away: node 3 is back with ${GROUP:+no more than }$BUDGET MiB${GROUP:+, held by the kernel}; writing on"
-"${WRITE[@]}" --seconds 36000 --rate 300 >"$WORK/back" &
+"${WRITE[@]}" --seconds 36000 --rate "$BACK_RATE" >"$WORK/back" &
 WRITING=$!
 BEGUN=$SECONDS
 cluster restart 3 >"$WORK/restart" 2>&1 || true
@@ -159,7 +161,7 @@ printf '\n'
 row "written while node 3 was away, MiB, in $AWAY s" "$((OPS * VALUE / MIB))" "$OPS > 0"
 row "purged meanwhile: entries that node 3 lacks" "$PURGED" "$PURGED > 0"
 row "longest log of the others, MiB (at most $LOG_MAX)" "$(cat "$WORK/log-max")" "$(cat "$WORK/log-max") <= $LOG_MAX"
-row "received as a snapshot, MiB" "$RECEIVED" "$RECEIVED >= 0.9 * $STATE_GIB * 1024"
+row "received as a snapshot, MiB" "$RECEIVED" "$RECEIVED >= 0.9 * ($STATE_GIB + $LOG_GIB) * 1024"
 row "its state then, MiB" "$SIZE" "$SIZE > 0"
 row "from its start to having caught up, under writes, s" "$BACK" 1
 row "most memory of node 3, MiB (at most $BUDGET)" "$PEAK" "$PEAK <= $BUDGET"

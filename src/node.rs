@@ -29,11 +29,11 @@ use crate::http::{App, Edge, peer};
 use crate::raft;
 use crate::storage::identity::DataDir;
 
-mod huge_pages;
+mod allocator;
 mod remains;
 mod restore;
 
-pub use huge_pages::ask_for_huge_pages;
+pub use allocator::tune_allocator;
 pub use remains::{Remains, remains};
 pub use restore::{Restored, restore};
 

@@ -26,7 +26,7 @@ impl Serve {
     /// Runs until a signal or a fault.
     pub(super) fn run(&self) -> Result<(), Failure> {
         let config = self.flags.given().finish().map_err(Failure::usage)?;
-        node::ask_for_huge_pages();
+        node::tune_allocator();
         node::serve(config).map_err(|error| Failure::refused(format!("{error:#}")))
     }
 }
