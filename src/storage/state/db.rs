@@ -24,6 +24,7 @@ pub(super) use self::files::Live;
 pub(super) use self::tables::Table;
 use self::tables::{database_options, table_options};
 use super::alarm::{Alarm, Cause};
+use super::dirs;
 use crate::machine::Fault;
 use crate::mutants::{self, Mutant};
 
@@ -231,8 +232,13 @@ impl Db {
     }
 
     /// Starts a file of rows to ingest.
+    ///
+    /// One of that name may be there: ingesting makes a file a table's by a second name, and takes the first one away without
+    /// syncing the directory. So after a power cut it may still name what is a file of the table, and is never written to.
     pub(super) fn sst(&self, table: Table) -> Result<Sst<'_>, Fault> {
         let path = self.path.join(format!("{}.ingest", table.name()));
+        dirs::remove_if_there(&path)
+            .map_err(|error| self.fault("removal of a file to ingest", error.to_string()))?;
         let writer = SstFileWriter::create(&self.sst_options);
         writer
             .open(&path)

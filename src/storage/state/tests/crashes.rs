@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, OnceLock, Weak};
 
 use super::super::State;
 use super::super::core::{Core, Crash, Hook, Tuning};
+use super::super::db::Table;
 use super::workload::Workload;
 use super::{memory, open, tuning, upto};
 use crate::machine::{AccountRef, Command, NewTransfer, entry};
@@ -137,6 +138,39 @@ fn a_crash_amid_ingested_seals_that_keeps_what_was_written_leaves_a_state_to_go_
         Crash::Keep,
         &[&APPLY[..], &SEAL, &["seal:flushed"]].concat(),
     );
+}
+
+#[test]
+fn what_a_crash_left_of_a_file_to_ingest_is_not_written_to() {
+    let dir = tempfile::tempdir().unwrap();
+    let root = dir.path().join("state");
+    let entries = Workload::new(11).entries(42);
+    let seals = AtomicU64::new(0);
+    // The second seal has ingested what it had to, and is done again.
+    let hook: Hook = Arc::new(move |name| {
+        let passes = seals.fetch_add(u64::from(name == "seal:history"), Ordering::SeqCst);
+        (name == "seal:history" && passes == 1).then_some(Crash::Keep)
+    });
+    let state = open(&root, tuning(true), Some(hook));
+    drive(&state, &entries);
+    let live = state.core().db.live().unwrap();
+    drop(state);
+    let database = root.join("state-0");
+    let mut tables = Vec::new();
+    for table in [Table::Ids, Table::History] {
+        let file = live.iter().find(|file| file.table == table).unwrap();
+        let (table_file, kept) = (database.join(&file.file), dir.path().join(table.name()));
+        // A power cut before the second name was taken away for good.
+        let left = database.join(format!("{}.ingest", table.name()));
+        std::fs::hard_link(&table_file, left).unwrap();
+        std::fs::hard_link(&table_file, &kept).unwrap();
+        tables.push((std::fs::read(&kept).unwrap(), kept));
+    }
+    let last = memory(&entries).dump();
+    check_restart(&root, tuning(true), &entries, &last, "after the crash");
+    for (bytes, path) in tables {
+        assert!(std::fs::read(&path).unwrap() == bytes, "it was written to");
+    }
 }
 
 #[test]
