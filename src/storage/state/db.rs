@@ -6,16 +6,16 @@
 //! its one exception: an ingested file is on the disk at once, so what it relies on must be flushed first.
 
 mod files;
+mod flush;
 mod manifest;
 mod tables;
 
 use std::fmt::Display;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
 
 use rocksdb::{
-    Cache, ColumnFamily, ColumnFamilyDescriptor, DB, DBPinnableSlice, DBRawIterator, FlushOptions,
+    Cache, ColumnFamily, ColumnFamilyDescriptor, DB, DBPinnableSlice, DBRawIterator,
     IngestExternalFileOptions, Options, ReadOptions, Snapshot, SstFileWriter, WriteBatch,
     WriteOptions,
 };
@@ -186,49 +186,6 @@ impl Db {
             db: self,
             batch: WriteBatch::default(),
         }
-    }
-
-    /// Everything written before is on the disk when this returns.
-    ///
-    /// RocksDB 11.8.1 says so too early: `DBImpl::AtomicFlushMemTables` waits for the tables in one order and takes the numbers of
-    /// the memory tables to wait for from a hash map, so a table may be waited for by the number of another, and found done
-    /// while it is not. What is certain is that the call made everything written before immutable, and that an immutable
-    /// memory table goes away only once its file is in the manifest. So each table is waited for until it has none.
-    pub(super) fn flush(&self) -> Result<(), Fault> {
-        let handles: Vec<&ColumnFamily> =
-            Table::ALL.iter().map(|&table| self.handle(table)).collect();
-        let mut options = FlushOptions::default();
-        options.set_wait(true);
-        self.db
-            .flush_cfs_opt(&handles, &options)
-            .map_err(|error| self.fault("flush", error))?;
-        for handle in handles {
-            while self.property(handle, "rocksdb.num-immutable-mem-table")? > 0 {
-                if self.property(handle, "rocksdb.background-errors")? > 0 {
-                    // A write is answered with it.
-                    self.write(self.batch())?;
-                    return Err(self.fault("flush", "a background error"));
-                }
-                std::thread::sleep(FLUSH_POLL);
-            }
-        }
-        Ok(())
-    }
-
-    /// What the tables' files take, in bytes.
-    pub(super) fn disk_bytes(&self) -> Result<u64, Fault> {
-        let sizes = Table::ALL
-            .iter()
-            .map(|table| self.property(self.handle(*table), "rocksdb.total-sst-files-size"));
-        sizes.sum()
-    }
-
-    fn property(&self, handle: &ColumnFamily, name: &str) -> Result<u64, Fault> {
-        let value = self
-            .db
-            .property_int_value_cf(handle, name)
-            .map_err(|error| self.fault(name, error))?;
-        value.ok_or_else(|| self.fault(name, "unknown"))
     }
 
     /// Starts a file of rows to ingest.
@@ -471,6 +428,3 @@ impl Sst<'_> {
             .map_err(|error| db.fault(format_args!("ingest into {}", self.table.name()), error))
     }
 }
-
-/// How often a flush is looked after.
-const FLUSH_POLL: Duration = Duration::from_millis(1);
