@@ -72,7 +72,7 @@ impl Staging {
     fn lacks(&self, entry: &FileEntry, own: Option<(&Path, &Manifest)>) -> io::Result<Option<u64>> {
         let path = self.dir.join(staged_name(entry));
         if entry.size == 0 {
-            File::create(&path)?;
+            File::create(&path)?.sync_all()?;
             return check_file(&path, entry).map(|()| None);
         }
         if !path.exists() {
@@ -93,7 +93,8 @@ impl Staging {
             return Ok(Some(metadata.len()));
         }
         match check_file(&path, entry) {
-            Ok(()) => Ok(None),
+            // Whoever wrote it may have ended before it was on the disk.
+            Ok(()) => synced(&File::open(&path)?, &path).map(|()| None),
             Err(error) if error.kind() == io::ErrorKind::InvalidData => {
                 tracing::warn!("a staged file is of no use: {error}");
                 fs::remove_file(&path)?;
@@ -145,7 +146,7 @@ impl Staging {
             self.open = Some((file, out, end));
             return Ok(false);
         }
-        out.sync_all()?;
+        synced(&out, &path)?;
         crash::at("staging:file");
         match check_file(&path, &entry) {
             Ok(()) => Ok(true),
@@ -187,6 +188,17 @@ impl Staging {
             _ => dir.parent().map_or(Ok(()), sync_dir),
         }
     }
+}
+
+/// Syncs a staged file. One of which that fails goes: what is read of it would be what is in memory, not what is on the disk, and
+/// a second sync may say that all is well.
+fn synced(file: &File, path: &Path) -> io::Result<()> {
+    let failed = match file.sync_all() {
+        Ok(()) => return Ok(()),
+        Err(error) => error,
+    };
+    fs::remove_file(path)?;
+    Err(failed)
 }
 
 fn staged_name(entry: &FileEntry) -> String {

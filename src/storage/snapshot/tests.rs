@@ -316,6 +316,23 @@ fn a_file_that_arrives_changed_is_refused_by_name_and_deleted() {
 }
 
 #[test]
+fn a_file_that_cannot_be_synced_is_not_kept() {
+    let root = tempfile::tempdir().unwrap();
+    let (_state, dir, manifest) = made(root.path(), 20);
+    let incoming = root.path().join("incoming");
+    let (mut staging, missing) = Staging::begin(&incoming, manifest.clone(), None).unwrap();
+    let file = missing[0].file;
+    let entry = &manifest.files[file];
+    let staged = incoming.join(blake3::Hash::from_bytes(entry.hash).to_string());
+    // It takes all that is written to it, and cannot be synced.
+    std::os::unix::fs::symlink("/dev/null", &staged).unwrap();
+    let bytes = fs::read(state_dir(&dir).join(&entry.name)).unwrap();
+    let error = staging.put(file, 0, &bytes).unwrap_err();
+    assert_eq!(error.kind(), io::ErrorKind::InvalidInput, "{error}");
+    assert!(staged.symlink_metadata().is_err(), "it was kept");
+}
+
+#[test]
 fn what_this_nodes_own_snapshot_has_is_not_sent_and_never_written_to() {
     let root = tempfile::tempdir().unwrap();
     let (state, own, mine) = made(root.path(), 20);
