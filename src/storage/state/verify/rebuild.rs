@@ -7,7 +7,9 @@ use super::super::db::{Db, Range, Table};
 use super::super::filter::Segment;
 use super::super::hash::Seed;
 use super::super::journal::{Chunk, Trail};
-use super::super::layout::{IdKey, KvCell, position};
+use super::super::layout::{
+    IdKey, answer_key, answer_order_key, answer_row, old_answer_row, position,
+};
 use super::super::live::{Live, Reach};
 use super::super::load::Stamps;
 use super::VerifyReport;
@@ -19,10 +21,10 @@ const IDS_AT_ONCE: usize = 8192;
 /// What the journal gives.
 pub(super) struct Rebuilt {
     pub(super) live: Live,
-    /// Every key with the hash of its row.
-    pub(super) keys: BTreeMap<String, blake3::Hash>,
-    /// Answers held under idempotency keys, oldest first, with their keys.
-    pub(super) answers: BTreeMap<Position, (String, Answer)>,
+    /// Every key with its row.
+    pub(super) keys: BTreeMap<KeyHash, RowHash>,
+    /// By its place, the rows of every answer held under an idempotency key.
+    pub(super) answers: BTreeMap<Position, AnswerRows>,
     /// By account number - 1: its sealed postings.
     pub(super) history: Vec<History>,
     /// Filters over sealed ids, each as large as the one stored.
@@ -31,6 +33,19 @@ pub(super) struct Rebuilt {
     pub(super) hashes: u64,
     /// Transfers that ought to be in the table of ids.
     pub(super) sealed_transfers: u64,
+}
+
+/// A key, as much of it as tells it from another: there may be more keys than memory has room for.
+pub(super) type KeyHash = [u8; 10];
+
+/// A row, as much of it as tells whether it is the right one.
+pub(super) type RowHash = [u8; 6];
+
+/// The two rows of an answer, with their keys.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct AnswerRows {
+    pub(super) by_key: [u8; 8],
+    pub(super) in_order: [u8; 8],
 }
 
 /// A sequence of positions, as much of it as tells it from another.
@@ -210,11 +225,12 @@ impl Rebuild<'_> {
         }
         for (at, old) in overlay.answers.in_order {
             match old {
-                Some(OldAnswer { key, .. }) => {
+                Some(old) => {
                     // If the key was forgotten and used again within one entry, only the newer one is by key.
-                    let newest = overlay.answers.by_key.get(&key).copied().flatten();
+                    let newest = overlay.answers.by_key.get(&old.key).copied().flatten();
                     if let Some(answer) = newest.filter(|answer| answer.at == at) {
-                        self.rebuilt.answers.insert(at, (key, answer));
+                        let rows = answer_rows(&old, &answer);
+                        self.rebuilt.answers.insert(at, rows);
                     }
                 }
                 None => {
@@ -223,8 +239,9 @@ impl Rebuild<'_> {
             }
         }
         for (key, cell) in overlay.kv {
+            let key = key_hash(key.as_bytes());
             match cell {
-                Some(cell) => self.rebuilt.keys.insert(key, row_hash(&cell)),
+                Some(cell) => self.rebuilt.keys.insert(key, row_hash(&cell.encode())),
                 None => self.rebuilt.keys.remove(&key),
             };
         }
@@ -258,9 +275,37 @@ pub(super) fn chain(seed: Seed, before: u64, hash: u64) -> u64 {
     seed.hash(&bytes)
 }
 
-/// The hash of a key's row.
-pub(super) fn row_hash(cell: &KvCell) -> blake3::Hash {
-    blake3::hash(&cell.encode())
+/// The first bytes of the hash of `parts`, told apart.
+fn short_hash<const N: usize>(parts: [&[u8]; 2]) -> [u8; N] {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(&(parts[0].len() as u64).to_le_bytes());
+    for part in parts {
+        hasher.update(part);
+    }
+    let hash = hasher.finalize();
+    *hash.as_bytes().first_chunk().expect("a hash has 32 bytes")
+}
+
+/// What tells a key from another.
+pub(super) fn key_hash(key: &[u8]) -> KeyHash {
+    short_hash([key, &[]])
+}
+
+/// What tells a row from another of the same key.
+pub(super) fn row_hash(row: &[u8]) -> RowHash {
+    short_hash([&[], row])
+}
+
+/// What tells a row of an answer, with its key, from another.
+pub(super) fn answer_hash(key: &[u8], row: &[u8]) -> [u8; 8] {
+    short_hash([key, row])
+}
+
+fn answer_rows(old: &OldAnswer, answer: &Answer) -> AnswerRows {
+    AnswerRows {
+        by_key: answer_hash(&answer_key(&old.key), &answer_row(answer)),
+        in_order: answer_hash(&answer_order_key(old.at), &old_answer_row(old)),
+    }
 }
 
 /// That a record fits the state before it, which deriving takes for granted.
