@@ -23,6 +23,7 @@ use super::stats::SnapshotStats;
 use super::types::{RaftSnapshot, RaftSnapshotMeta, RaftStoredMembership, SnapshotData};
 use crate::storage::LogId;
 use crate::storage::clock::now;
+use crate::storage::directory;
 use crate::storage::identity::DataDir;
 use crate::storage::snapshot::{self, Manifest};
 use crate::storage::state::Applied;
@@ -139,7 +140,8 @@ impl Snapshots {
         identity: Option<Arc<DataDir>>,
         applied: Option<LogId>,
     ) -> io::Result<Snapshots> {
-        fs::create_dir_all(&dir)?;
+        // The log is purged on the strength of what is in it.
+        directory::make_in_ours(&dir)?;
         let cluster = identity.as_ref().map(|dir| dir.identity().cluster_id);
         let is_ours = |of: &Manifest| {
             cluster

@@ -24,6 +24,7 @@ pub use restoring::Restoring;
 use super::LogId;
 use super::audit::Audit;
 use super::crash;
+use super::directory;
 use super::log;
 use super::log::disk::{Disk, RealDisk, read_all};
 
@@ -85,7 +86,7 @@ impl DataDir {
     /// If it is locked by another process, belongs to another node, is of a newer format, is damaged, or is not a data directory.
     pub fn open(path: &Path, node_id: u64) -> Result<DataDir, OpenError> {
         let here = |error: io::Error| io_error(path, &error);
-        fs::create_dir_all(path).map_err(here)?;
+        directory::make(path).map_err(here)?;
         let disk = RealDisk::new(path);
         // Before the lock: nothing is put into a directory that is somebody else's.
         check_kind(path, &disk)?;

@@ -10,6 +10,7 @@ pub mod audit;
 pub mod backup;
 pub(crate) mod clock;
 pub(crate) mod crash;
+pub mod directory;
 pub mod histogram;
 pub mod identity;
 mod lines;

@@ -24,6 +24,7 @@ use std::path::{Path, PathBuf};
 
 use super::LogId;
 use super::crash;
+use super::directory::sync as sync_dir;
 use super::state::{CheckpointMeta, State};
 use crate::machine::Fault;
 
@@ -296,10 +297,6 @@ fn finish(dir: &Path, manifest: &Manifest) -> io::Result<()> {
     crash::at("manifest:renamed");
     sync_dir(dir)?;
     dir.parent().map_or(Ok(()), sync_dir)
-}
-
-fn sync_dir(dir: &Path) -> io::Result<()> {
-    File::open(dir)?.sync_all()
 }
 
 fn damaged(what: impl Into<String>) -> io::Error {

@@ -12,6 +12,7 @@ use super::{
     io_error, recovered, take_lock, write,
 };
 use crate::storage::LogId;
+use crate::storage::directory;
 use crate::storage::log;
 use crate::storage::log::disk::{Disk, RealDisk};
 
@@ -39,7 +40,7 @@ impl Restoring {
     pub fn begin(path: &Path, node_id: u64) -> Result<Restoring, OpenError> {
         let here = |error: io::Error| io_error(path, &error);
         let is_new = !path.exists();
-        fs::create_dir_all(path).map_err(here)?;
+        directory::make(path).map_err(here)?;
         let disk = RealDisk::new(path);
         check(path, &disk)?;
         let lock = File::options()

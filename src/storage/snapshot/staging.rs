@@ -9,10 +9,10 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use super::{
-    FileEntry, Manifest, check_file, check_inside, check_listing, damaged, finish, names,
-    state_dir, sync_dir,
+    FileEntry, Manifest, check_file, check_inside, check_listing, damaged, finish, names, state_dir,
 };
 use crate::storage::crash;
+use crate::storage::directory::sync as sync_dir;
 
 /// A transfer being received. Every method blocks.
 #[derive(Debug)]

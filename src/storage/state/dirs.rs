@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 
 use super::alarm;
 use crate::storage::crash;
+use crate::storage::directory::{self, sync as sync_dir};
 use crate::storage::identity::OpenError;
 
 /// Version of this layout.
@@ -53,9 +54,12 @@ pub(super) enum Found {
 /// Finds the current database of `root`; an absent or empty directory is prepared for its first.
 pub(super) fn find(root: &Path) -> Result<Found, Unusable> {
     let failed = |error: io::Error| failed(root, &error);
-    fs::create_dir_all(root).map_err(failed)?;
+    // The log is purged on the strength of what is in it.
+    directory::make_in_ours(root).map_err(failed)?;
     match inspect(root)? {
         Some(current) => {
+            // Whoever made it the current one may have ended before that was durable, and still need the one before.
+            sync_dir(root).map_err(failed)?;
             remove_if_there(&root.join(CREATING)).map_err(failed)?;
             remove_others(root, &current).map_err(failed)?;
             Ok(Found::Current(current))
@@ -249,8 +253,4 @@ pub(super) fn write_file(path: &Path, bytes: &[u8]) -> io::Result<()> {
     file.write_all(bytes)?;
     file.sync_all()?;
     path.parent().map_or(Ok(()), sync_dir)
-}
-
-fn sync_dir(path: &Path) -> io::Result<()> {
-    File::open(path)?.sync_all()
 }
