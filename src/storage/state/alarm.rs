@@ -22,9 +22,22 @@ pub(super) const MARK: &str = "DAMAGED";
 /// Longest reason that is kept, in bytes.
 const REASON_LEN_MAX: u64 = 4096;
 
+/// What an error of the device says.
+const DEVICE: &str = "Input/output error";
+
+/// What RocksDB says it was at when a read fails: a sector that cannot be read is not mended by another try, only by writing the
+/// state anew. A write that fails says nothing of what is stored.
+const READING: [&str; 5] = [
+    "While pread ",
+    "While reading file sequentially",
+    "for random read",
+    "for sequentially read",
+    "While prefetching",
+];
+
 /// What errors of the system say that have nothing to do with what is stored: RocksDB wraps them as it likes.
 const PASSING: [&str; 6] = [
-    "Input/output error",
+    DEVICE,
     "No space left on device",
     "Too many open files",
     "Permission denied",
@@ -47,18 +60,35 @@ impl Cause for String {}
 impl Cause for rocksdb::Error {
     /// A file that is gone counts: RocksDB asks only for files that its manifest names.
     fn is_damage(&self) -> bool {
-        let text = self.as_ref();
-        if PASSING.iter().any(|passing| text.contains(passing)) {
-            return false;
-        }
-        match self.kind() {
-            ErrorKind::Corruption | ErrorKind::NotFound => true,
-            ErrorKind::IOError => text.contains("No such file"),
-            // What it says of a database without its file CURRENT.
-            ErrorKind::InvalidArgument => text.contains("does not exist"),
-            _ => false,
-        }
+        blames_what_is_stored(&self.kind(), self.as_ref())
     }
+}
+
+fn blames_what_is_stored(kind: &ErrorKind, text: &str) -> bool {
+    let says = |words: &[&str]| words.iter().any(|word| text.contains(word));
+    if says(&[DEVICE]) && says(&READING) {
+        return true;
+    }
+    if says(&PASSING) {
+        return false;
+    }
+    match kind {
+        ErrorKind::Corruption | ErrorKind::NotFound => true,
+        ErrorKind::IOError => text.contains("No such file"),
+        // What it says of a database without its file CURRENT.
+        ErrorKind::InvalidArgument => text.contains("does not exist"),
+        _ => false,
+    }
+}
+
+/// Whether an error of the system says that what was to be read is not there as it was written.
+pub(super) fn is_unreadable(error: &io::Error) -> bool {
+    let of_device = error.raw_os_error() == Some(rustix::io::Errno::IO.raw_os_error());
+    of_device
+        || matches!(
+            error.kind(),
+            io::ErrorKind::InvalidData | io::ErrorKind::NotFound
+        )
 }
 
 /// Tells of the state in one directory, once; clones are the same.
@@ -122,4 +152,55 @@ pub(super) fn marked(root: &Path) -> Option<String> {
         _ => Vec::new(),
     };
     Some(String::from_utf8_lossy(&text).trim().to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_read_that_the_device_fails_is_damage_and_a_write_is_not() {
+        // As RocksDB 11.8.1 says it.
+        for (text, wanted) in [
+            (
+                "IO error: While pread offset 4096 len 4101: state-0/000012.sst: Input/output error",
+                true,
+            ),
+            (
+                "IO error: While reading file sequentially: state-0/MANIFEST-000005: Input/output error",
+                true,
+            ),
+            (
+                "IO error: While open a file for random read: state-0/000012.sst: Input/output error",
+                true,
+            ),
+            (
+                "IO error: While open a file for random read: state-0/000012.sst: Too many open files",
+                false,
+            ),
+            (
+                "IO error: While appending to file: state-0/000012.sst: Input/output error",
+                false,
+            ),
+            (
+                "IO error: While fdatasync: state-0/000012.sst: Input/output error",
+                false,
+            ),
+            (
+                "IO error: While fsync: a directory: Input/output error",
+                false,
+            ),
+            (
+                "IO error: No such file or directory: While open a file for random read: state-0/000012.sst: No such file or directory",
+                true,
+            ),
+        ] {
+            let found = blames_what_is_stored(&ErrorKind::IOError, text);
+            assert_eq!(found, wanted, "{text}");
+        }
+        let of_system = |errno: rustix::io::Errno| io::Error::from(errno);
+        assert!(is_unreadable(&of_system(rustix::io::Errno::IO)));
+        assert!(is_unreadable(&of_system(rustix::io::Errno::NOENT)));
+        assert!(!is_unreadable(&of_system(rustix::io::Errno::MFILE)));
+    }
 }

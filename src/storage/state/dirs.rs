@@ -96,6 +96,10 @@ pub(super) fn inspect(root: &Path) -> Result<Option<PathBuf>, Unusable> {
                 root.display()
             )))
         }
+        Err(error) if alarm::is_unreadable(&error) => Err(Unusable::Damaged(format!(
+            "state directory {}: file {CURRENT} cannot be read: {error}",
+            root.display()
+        ))),
         Err(error) => Err(failed(error)),
     }
 }

@@ -11,6 +11,7 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use super::State;
+use super::alarm::is_unreadable;
 use super::core::Core;
 use super::db::{Live, Range};
 use crate::machine::Fault;
@@ -44,7 +45,7 @@ impl State {
                 match snapshot::check_slowly(&path, entry, pace) {
                     Ok(true) => hashed.extend(inode),
                     Ok(false) => return Ok(problems),
-                    Err(error) if is_damage(&error) => {
+                    Err(error) if is_unreadable(&error) => {
                         let shared =
                             inode.is_some() && inode == self::inode(&core.path.join(&entry.name));
                         if shared {
@@ -104,13 +105,6 @@ impl Core {
 fn inode(path: &PathBuf) -> Option<(u64, u64)> {
     let metadata = fs::metadata(path).ok()?;
     Some((metadata.dev(), metadata.ino()))
-}
-
-fn is_damage(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        io::ErrorKind::InvalidData | io::ErrorKind::NotFound
-    )
 }
 
 fn failed(path: &Path, error: &io::Error) -> Fault {
