@@ -40,8 +40,8 @@ const END: &str = "end";
 const END_LEN: u64 = 65;
 /// Zero blocks after the last file, as tar wants them.
 const TAIL_BLOCKS: usize = 2;
-/// Most bytes of a manifest or a summary: they are held in memory.
-const HEAD_LEN_MAX: u64 = 64 << 20;
+/// Most bytes of a manifest or a summary: they are held in memory. A ledger takes some 150 of them.
+const HEAD_LEN_MAX: u64 = 1 << 30;
 /// Bytes read and hashed at once.
 const PIECE_LEN: usize = 256 << 10;
 
@@ -53,6 +53,16 @@ fn path_of(file: &FileEntry) -> String {
 /// What the last file says, if `hash` is that of everything before.
 fn end_text(hash: &blake3::Hash) -> String {
     format!("{}\n", hash.to_hex())
+}
+
+/// Refuses a head file that is too long to be held in memory.
+fn check_head(name: &str, size: u64) -> io::Result<()> {
+    match size <= HEAD_LEN_MAX {
+        true => Ok(()),
+        false => Err(damaged(format!(
+            "file {name} of the backup: {size} bytes are too many, at most {HEAD_LEN_MAX} are read"
+        ))),
+    }
 }
 
 fn damaged(what: impl Into<String>) -> io::Error {

@@ -4,7 +4,7 @@ use std::io::{self, ErrorKind, Read};
 
 use super::tar::{self, BLOCK, header, padding};
 use super::{
-    END, END_LEN, HEAD_LEN_MAX, MANIFEST, Manifest, PIECE_LEN, SUMMARY, Summary, TAIL_BLOCKS,
+    END, END_LEN, MANIFEST, Manifest, PIECE_LEN, SUMMARY, Summary, TAIL_BLOCKS, check_head,
     damaged, end_text, path_of,
 };
 use crate::storage::snapshot::FileEntry;
@@ -97,9 +97,7 @@ impl<R: Read> Input<R> {
 
     /// A file that is held in memory.
     fn held(&mut self, name: &str, size: u64) -> io::Result<Vec<u8>> {
-        if size > HEAD_LEN_MAX {
-            return Err(wrong(name, &format!("{size} bytes are too many")));
-        }
+        check_head(name, size)?;
         let mut bytes = Vec::new();
         let mut piece = [0; BLOCK];
         let mut left = usize::try_from(size).expect("a few megabytes");

@@ -305,6 +305,27 @@ fn names_that_lead_elsewhere_and_newer_formats_are_refused() {
     assert!(refusal(&with_manifest(&good, &unsigned)).contains("its hash is another"));
 }
 
+#[test]
+fn a_state_of_many_ledgers_has_a_backup_and_what_is_too_long_is_named() {
+    let root = tempfile::tempdir().unwrap();
+    let backup = backup(root.path());
+    let text = backup.summary.encode();
+    let lines = text.iter().filter(|byte| **byte == b'\n').count();
+    assert_eq!(lines, 1, "what a ledger takes is not for indentation");
+    let ledger = serde_json::to_vec(&backup.summary.ledgers[0]).unwrap();
+    assert!(4_000_000 * ledger.len() as u64 <= HEAD_LEN_MAX);
+    assert!(check_head(SUMMARY, HEAD_LEN_MAX).is_ok());
+    let refused = check_head(SUMMARY, HEAD_LEN_MAX + 1).unwrap_err();
+    let refused = refused.to_string();
+    assert!(
+        refused.contains(SUMMARY) && refused.contains("1073741825"),
+        "{refused}"
+    );
+    // As versions before this one wrote it.
+    let older = serde_json::to_vec_pretty(&backup.summary).unwrap();
+    assert_eq!(Summary::decode(&older), Ok(backup.summary));
+}
+
 /// A backup that tells otherwise than its state is, and is in order byte by byte. Unpacked, with its manifest and summary.
 fn lying(root: &Path, lie: impl Fn(&mut Manifest, &mut Summary)) -> (PathBuf, Manifest, Summary) {
     let backup = backup(root);

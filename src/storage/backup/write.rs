@@ -5,7 +5,7 @@ use std::io::{self, Read as _, Write};
 use std::path::{Path, PathBuf};
 
 use super::{
-    END, END_LEN, HEAD_LEN_MAX, MANIFEST, Manifest, PIECE_LEN, SUMMARY, Summary, TAIL_BLOCKS,
+    END, END_LEN, MANIFEST, Manifest, PIECE_LEN, SUMMARY, Summary, TAIL_BLOCKS, check_head,
     damaged, end_text, path_of,
     tar::{BLOCK, NAME_LEN_MAX, entry_len, header, padding},
 };
@@ -46,11 +46,15 @@ impl Backup {
             files: snapshot.files.clone(),
         };
         let head = [manifest.encode().into_bytes(), text];
-        let too_long = |file: &FileEntry| path_of(file).len() > NAME_LEN_MAX;
-        if manifest.files.iter().any(too_long)
-            || head.iter().any(|bytes| bytes.len() as u64 > HEAD_LEN_MAX)
-        {
-            return Err(damaged("the state has more files than a backup can name"));
+        for (name, bytes) in [MANIFEST, SUMMARY].iter().zip(&head) {
+            check_head(name, bytes.len() as u64)?;
+        }
+        let too_long = |file: &&FileEntry| path_of(file).len() > NAME_LEN_MAX;
+        if let Some(file) = manifest.files.iter().find(too_long) {
+            let path = path_of(file);
+            return Err(damaged(format!(
+                "the name {path} is too long for a backup, which takes {NAME_LEN_MAX} bytes"
+            )));
         }
         Ok(Backup {
             manifest,

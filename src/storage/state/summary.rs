@@ -61,9 +61,9 @@ pub struct LedgerSummary {
 }
 
 impl Summary {
-    /// As JSON.
+    /// As JSON, in one line: there may be millions of ledgers.
     pub fn encode(&self) -> Vec<u8> {
-        let mut text = serde_json::to_vec_pretty(self).expect("our own types are JSON");
+        let mut text = serde_json::to_vec(self).expect("our own types are JSON");
         text.push(b'\n');
         text
     }
