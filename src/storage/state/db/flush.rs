@@ -81,6 +81,37 @@ mod tests {
     use super::*;
 
     #[test]
+    fn memory_tables_are_flushed_by_what_they_take_together() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("state-0");
+        let db = Db::open(&path, Access::Create, 1 << 20).unwrap();
+        // None of them reaches the size at which it would be flushed by itself.
+        let tables = [
+            Table::Journal,
+            Table::Kv,
+            Table::Ids,
+            Table::History,
+            Table::Balances,
+            Table::Filter,
+        ];
+        let value = vec![7; 200 << 10];
+        for row in 0_u32..100 {
+            for table in tables {
+                let mut batch = db.batch();
+                batch.put(table, &row.to_be_bytes(), &value);
+                db.write(batch).unwrap();
+            }
+        }
+        db.await_flush().unwrap();
+        let held = Table::ALL
+            .into_iter()
+            .map(|table| db.property(table, "rocksdb.cur-size-all-mem-tables"));
+        let held: u64 = held.map(Result::unwrap).sum();
+        let written = tables.len() * 100 * value.len();
+        assert!(held < 96 << 20, "of {written} bytes {held} are in memory");
+    }
+
+    #[test]
     fn a_flush_that_fails_in_the_background_ends_the_wait_for_it() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("state-0");

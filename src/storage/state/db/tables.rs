@@ -67,7 +67,7 @@ impl Table {
         }
     }
 
-    /// Size at which its memory table is flushed, and with it everybody's. The journal's decides in practice.
+    /// Size at which its memory table is flushed, and with it everybody's, if [`WRITE_BUFFERS_BYTES`] is not reached before.
     fn write_buffer_bytes(self) -> usize {
         match self {
             Table::Journal => 64 << 20,
@@ -102,6 +102,15 @@ const DATABASE_OPTIONS: &str = "avoid_flush_during_shutdown=true;max_bgerror_res
 /// Every file is read back after it was written; a flipped bit in a memory table is found when it is flushed.
 const TABLE_OPTIONS: &str = "paranoid_file_checks=true;memtable_protection_bytes_per_key=8";
 
+/// Size of all memory tables together from which on they are flushed, about: all being written, from seven eighths of it; with some
+/// that are being flushed already, from half of it. Those that wait for that are three of a table at most, so that even where
+/// the disk is far behind, all of them take two and a half times as much.
+/// Writes are not held up for it while there is room: who reads keeps memory tables alive, and apply must not wait for a reader.
+const WRITE_BUFFERS_BYTES: usize = 96 << 20;
+
+/// Memory tables that a table may have before writes wait for a flush.
+const WRITE_BUFFERS_MAX: i32 = 4;
+
 /// Bytes of one part of an index or of a filter.
 const METADATA_BLOCK_BYTES: usize = 4 << 10;
 
@@ -113,6 +122,8 @@ pub(super) fn database_options(access: Access) -> Result<Options, rocksdb::Error
     // A database of an older format lacks tables that are new.
     options.create_missing_column_families(access != Access::ReadOnly);
     options.set_atomic_flush(true);
+    // What it is reached by is flushed as all else: with every table, at one point of the sequence of writes.
+    options.set_db_write_buffer_size(staggered(WRITE_BUFFERS_BYTES));
     options.set_allow_concurrent_memtable_write(false);
     options.set_paranoid_checks(true);
     options.set_max_background_jobs(2);
@@ -149,7 +160,7 @@ pub(super) fn table_options(table: Table, cache: &Cache) -> Result<Options, rock
     }
     options.set_block_based_table_factory(&blocks);
     options.set_write_buffer_size(staggered(table.write_buffer_bytes()));
-    options.set_max_write_buffer_number(4);
+    options.set_max_write_buffer_number(WRITE_BUFFERS_MAX);
     options.set_compression_type(rocksdb::DBCompressionType::None);
     options.set_level_compaction_dynamic_level_bytes(true);
     Ok(options)
