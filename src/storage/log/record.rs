@@ -233,8 +233,16 @@ struct Frame<'a> {
     end: usize,
 }
 
-/// Finds the record at `at` whole and undamaged; else why not.
-fn frame(bytes: &[u8], at: usize) -> Result<Frame<'_>, &'static str> {
+/// What stands in a record's header.
+struct Header {
+    length: usize,
+    kind: u8,
+    crc: u32,
+    chain: Chain,
+}
+
+/// Finds the header of the record at `at` undamaged; else why not.
+fn header(bytes: &[u8], at: usize) -> Result<Header, &'static str> {
     let Some(header) = bytes.get(at..at + HEADER_LEN) else {
         return Err("no room for a record");
     };
@@ -255,8 +263,29 @@ fn frame(bytes: &[u8], at: usize) -> Result<Frame<'_>, &'static str> {
     {
         return Err("a damaged record header");
     }
-    let start = at + HEADER_LEN;
     let length = usize::try_from(length).expect("usize holds 32 bits");
+    Ok(Header {
+        length,
+        kind,
+        crc,
+        chain,
+    })
+}
+
+/// How many of `bytes`, which begin with a header, their first record takes; only the header if that is damaged.
+pub(super) fn first_len(bytes: &[u8]) -> usize {
+    HEADER_LEN + header(bytes, 0).map_or(0, |header| header.length)
+}
+
+/// Finds the record at `at` whole and undamaged; else why not.
+fn frame(bytes: &[u8], at: usize) -> Result<Frame<'_>, &'static str> {
+    let Header {
+        length,
+        kind,
+        crc,
+        chain,
+    } = header(bytes, at)?;
+    let start = at + HEADER_LEN;
     let Some(payload) = bytes.get(start..start + length) else {
         return Err("a record longer than the file");
     };

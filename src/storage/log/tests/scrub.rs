@@ -50,3 +50,34 @@ fn a_pace_that_says_so_ends_it() {
     .unwrap();
     assert_eq!(calls, 3);
 }
+
+#[test]
+fn records_longer_than_what_is_read_at_once_are_followed_too() {
+    let disk = ModelDisk::new();
+    let options = Options {
+        segment_bytes: 8 << 20,
+        ..small()
+    };
+    let (log, mut writer) = Log::with_writer(disk.clone(), UUID, options).unwrap();
+    for (index, length) in (0..).zip([700_000, 3_000_000, 100, 1_048_000, 900_000].repeat(3)) {
+        log.append(vec![entry(1, index, length)], done());
+        writer.step().unwrap();
+    }
+    let (mut bytes, mut most) = (0, 0);
+    log.scrub(&mut |read| {
+        (bytes, most) = (bytes + read, most.max(read));
+        true
+    })
+    .unwrap();
+    assert!(bytes > 8 << 20, "{bytes}");
+    assert!(most <= 1 << 20, "{most} bytes at once");
+    let name = "0000000001.log";
+    for at in [1 << 20, (1 << 20) - 1, 2 << 20, 3_000_000, 5_000_000] {
+        let flip = |bytes: &mut Vec<u8>| bytes[at] ^= 0x40;
+        disk.damage(name, flip);
+        let found = log.scrub(&mut |_| true).unwrap_err().to_string();
+        disk.damage(name, flip);
+        assert!(found.contains(name), "{found}");
+    }
+    log.scrub(&mut |_| true).unwrap();
+}
