@@ -154,6 +154,7 @@ impl Node {
         let (client_addr, peer_addr) = (client_listener.local_addr()?, peer_listener.local_addr()?);
         let member = config.member(client_addr, peer_addr)?;
         let dir = Arc::new(DataDir::open(&config.data_dir, config.node_id)?);
+        let memory_budget_bytes = config.memory_budget_bytes();
         let silence_max = config.raft.election_max * 2;
         let options = config.raft.clone();
         let (client, peer) =
@@ -167,6 +168,7 @@ impl Node {
             phase: client_follow.clone(),
             silence_max,
             limits: Arc::new(config.requests),
+            memory_budget_bytes,
         };
         let edge = Edge::new(app);
         let client_task = clients.spawn(serve_clients(

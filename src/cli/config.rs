@@ -9,6 +9,7 @@ use super::Global;
 use super::format::{Format, show, table};
 use super::output::{Failure, print};
 use super::settings::Flags;
+use crate::config::BESIDE_BYTES;
 use crate::config::settings::{SETTINGS, example, find, spelling};
 use crate::config::sources::{Given, Origin};
 
@@ -89,7 +90,12 @@ fn rows(given: &Given) -> String {
         let value = value.trim_end().to_owned();
         vec![setting.name.to_owned(), value, origin.to_string()]
     });
-    table(&["SETTING", "VALUE", "FROM"], &cells.collect::<Vec<_>>())
+    let table = table(&["SETTING", "VALUE", "FROM"], &cells.collect::<Vec<_>>());
+    let mib = given.memory_budget_bytes() >> 20;
+    let beside = BESIDE_BYTES >> 20;
+    format!(
+        "{table}memory: about {mib} MiB, which is state_cache_bytes, seal_journal_bytes, log_cache_bytes and {beside} MiB\n"
+    )
 }
 
 fn json_rows(given: &Given) -> Value {
@@ -105,7 +111,7 @@ fn json_rows(given: &Given) -> Value {
         })
     };
     let rows: Vec<_> = given.rows().into_iter().map(row).collect();
-    json!({ "settings": rows })
+    json!({ "settings": rows, "memory_budget_bytes": given.memory_budget_bytes().to_string() })
 }
 
 fn explain(name: &str) -> Result<(), Failure> {
@@ -172,8 +178,11 @@ mod tests {
         assert_eq!(line("quorum_loss_probe"), "quorum_loss_probe 6s default");
         assert_eq!(line("node_id"), "node_id (must be set) default");
         assert_eq!(line("queue_bytes_max"), "queue_bytes_max 64MiB default");
-        assert_eq!(shown.lines().count(), SETTINGS.len() + 1);
+        assert_eq!(shown.lines().count(), SETTINGS.len() + 2);
+        let last = "memory: about 1344 MiB, which is state_cache_bytes, seal_journal_bytes, log_cache_bytes and 256 MiB";
+        assert_eq!(shown.lines().last(), Some(last));
         let json = json_rows(&given);
+        assert_eq!(json["memory_budget_bytes"], (1344_u64 << 20).to_string());
         assert_eq!(json["settings"].as_array().unwrap().len(), SETTINGS.len());
     }
 }

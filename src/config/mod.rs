@@ -2,9 +2,12 @@
 //!
 //! [`settings`] is the table of what a person may set, [`sources`] reads it from files, environment and flags.
 
+mod memory;
 pub mod settings;
 pub mod sources;
 pub mod value;
+
+pub use memory::BESIDE_BYTES;
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;

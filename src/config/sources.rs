@@ -173,6 +173,11 @@ impl Given {
         (0..SETTINGS.len()).map(row).collect()
     }
 
+    /// Memory that a node with these settings may take, in bytes.
+    pub fn memory_budget_bytes(&self) -> u64 {
+        self.derived().memory_budget_bytes()
+    }
+
     /// The settings of a node, nothing missing, nothing wrong by itself or together.
     ///
     /// # Errors

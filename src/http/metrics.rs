@@ -44,7 +44,7 @@ async fn show(State(app): State<Shared>, Input(call): Input) -> Result<Answer, A
     call.params(&[]).problems.finish()?;
     let text = blocking(move || {
         let mut page = Families::default();
-        of_node(&mut page);
+        of_node(&mut page, app.memory_budget_bytes);
         of_consensus(&mut page, &app.raft.status());
         let stats = app.raft.stats()?;
         of_requests(&mut page, &stats);
@@ -59,9 +59,14 @@ async fn show(State(app): State<Shared>, Input(call): Input) -> Result<Answer, A
     Ok(Answer::bytes(FORMAT, text.await?.into()))
 }
 
-fn of_node(page: &mut Families) {
+fn of_node(page: &mut Families, memory_budget_bytes: u64) {
     let version = vec![Sample::of(1_u8).with("version", env!("CARGO_PKG_VERSION"))];
     page.gauges("quorate_build_info", "What runs here; always 1.", version);
+    page.gauge(
+        "quorate_memory_budget_bytes",
+        "What this node may take of memory by its settings, beside what grows with accounts and ids.",
+        memory_budget_bytes,
+    );
 }
 
 fn of_consensus(page: &mut Families, status: &Status) {

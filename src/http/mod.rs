@@ -147,6 +147,8 @@ pub struct App {
     pub silence_max: std::time::Duration,
     /// What bounds requests.
     pub limits: Arc<Limits>,
+    /// What this node may take of memory by its settings, in bytes.
+    pub memory_budget_bytes: u64,
 }
 
 impl App {

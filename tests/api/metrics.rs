@@ -138,6 +138,7 @@ fn a_node_measures_itself_its_peers_and_its_requests() {
         assert!((value("quorate_raft_role{role=\"leader\"}") - 1.0).abs() < 0.1);
         assert!(value("quorate_proposals_total{outcome=\"applied\"}") > 2.5);
         assert!(value("quorate_raft_applied_index") >= 4.0);
+        assert!(value("quorate_memory_budget_bytes") > f64::from(256 << 20));
         assert!(value("quorate_log_fsync_seconds_count") > 2.5);
         assert!(value("quorate_log_bytes") > 4096.0);
         assert!((value("quorate_idempotency_keys") - 1.0).abs() < 0.1);
