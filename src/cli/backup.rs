@@ -1,31 +1,23 @@
 //! `quorate backup` and `quorate restore`.
 
-use std::fs::{self, File};
-use std::io::{self, BufReader, Read, Write as _};
-use std::path::{Path, PathBuf};
-use std::time::Duration;
+mod save;
 
-use bytes::Bytes;
+use std::fs::{self, File};
+use std::io::{self, BufReader};
+use std::path::{Path, PathBuf};
+
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
-use tokio::sync::mpsc;
 
 use super::cluster::member;
 use super::format::{Format, show, table};
 use super::output::{Exit, Failure, audited, note, print};
-use super::progress::Progress;
 use super::{Global, asking};
-use crate::client::Client;
 use crate::client::cluster::NewMember;
-use crate::client::save::{Download, backup_ask};
 use crate::http::rfc3339_now;
 use crate::node::{Restored, restore};
 use crate::storage::backup::{self, Checked, Manifest, Summary};
 
-/// How long a node may take to begin, and to go on: it reads all of its state first.
-const TIMEOUT: Duration = Duration::from_secs(600);
-/// Pieces that came and are not yet written, at most.
-const PIECES_MAX: usize = 16;
 /// Bytes read from a file at once.
 const READ_LEN: usize = 256 << 10;
 
@@ -39,8 +31,9 @@ pub(super) enum Backup {
 
 Of the first endpoint that makes it; name one node only to have it of that one. It holds everything
 acknowledged before the command began, or with --consistency follower what that node has applied.
-While it comes it is FILE.partial; FILE is there when all of it is on the disk and every hash is
-right. --timeout is the longest silence. `quorate backup verify` says more, without a cluster.")]
+While it comes it is FILE.SOMETHING.partial, another one for each command; FILE is there when all of
+it is on the disk and every hash is right. Of a command that was killed, the .partial can be deleted.
+--timeout is the longest silence. `quorate backup verify` says more, without a cluster.")]
     Save {
         /// Where it goes.
         #[arg(value_name = "FILE")]
@@ -109,7 +102,7 @@ impl Backup {
     /// Does it.
     pub(super) fn run(self, global: &Global) -> Result<(), Failure> {
         match self {
-            Backup::Save { file, force } => asking(save(global, &file, force)),
+            Backup::Save { file, force } => asking(save::save(global, &file, force)),
             Backup::Inspect { file } => inspect(global, &file),
             Backup::Verify { file, scratch } => verify(global, &file, scratch.as_deref()),
         }
@@ -157,110 +150,6 @@ impl Restore {
             ),
         }
         Ok(())
-    }
-}
-
-async fn save(global: &Global, file: &Path, force: bool) -> Result<(), Failure> {
-    let taken = || {
-        let what = format!("{} exists: --force replaces it", file.display());
-        Failure::new(Exit::Conflict, what)
-    };
-    if !force && file.exists() {
-        return Err(taken());
-    }
-    let mut name = file.as_os_str().to_owned();
-    name.push(".partial");
-    let partial = PathBuf::from(name);
-    let client = global.client()?;
-    let client: Client = client.with(global.options(TIMEOUT));
-    global.explain(&client.endpoints()[0], &backup_ask(global.level()));
-    let download = client.backup().await?;
-    let received = receive(download, &partial).await;
-    let kept = received.and_then(|told| {
-        if !force && file.exists() {
-            return Err(taken());
-        }
-        let renamed = fs::rename(&partial, file).and_then(|()| sync_parent(file));
-        renamed.map_err(|error| failed(file, &error))?;
-        Ok(told)
-    });
-    let (manifest, summary) = kept.inspect_err(|_| {
-        // It is worth nothing; if it cannot be deleted, its name says so.
-        let _ = fs::remove_file(&partial);
-    })?;
-    match global.output {
-        Format::Table => print(&format!(
-            "{}: cluster {}, epoch {}, as of index {}\n",
-            file.display(),
-            manifest.cluster,
-            manifest.epoch,
-            manifest.index()
-        )),
-        other => show(other, &told(&manifest, &summary)),
-    }
-    Ok(())
-}
-
-/// Writes what comes to `path`, durably, and checks it on the way.
-async fn receive(mut download: Download, path: &Path) -> Result<(Manifest, Summary), Failure> {
-    let (sender, pieces) = mpsc::channel::<Bytes>(PIECES_MAX);
-    let writing = path.to_owned();
-    let written = tokio::task::spawn_blocking(move || write(&writing, pieces));
-    let mut progress = Progress::new("backup", download.len.unwrap_or(0));
-    let mut done = 0;
-    let broken = loop {
-        match download.next().await {
-            Ok(Some(piece)) => {
-                done += piece.len() as u64;
-                progress.at(done);
-                if sender.send(piece).await.is_err() {
-                    // Why, it says itself.
-                    break None;
-                }
-            }
-            Ok(None) => break None,
-            Err(error) => break Some(error),
-        }
-    };
-    drop((sender, progress));
-    let written = written.await.expect("writing does not panic");
-    match broken {
-        Some(error) => Err(error.into()),
-        None => written.map_err(|error| failed(path, &error)),
-    }
-}
-
-/// Writes pieces to `path` as they are read and checked.
-fn write(path: &Path, pieces: mpsc::Receiver<Bytes>) -> io::Result<(Manifest, Summary)> {
-    let mut kept = Kept {
-        pieces,
-        piece: Bytes::new(),
-        file: File::create(path)?,
-    };
-    let told = backup::read(&mut kept, |_| Ok(()))?;
-    kept.file.sync_all()?;
-    Ok(told)
-}
-
-/// Reads what comes and keeps it in a file.
-struct Kept {
-    pieces: mpsc::Receiver<Bytes>,
-    piece: Bytes,
-    file: File,
-}
-
-impl Read for Kept {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        while self.piece.is_empty() {
-            match self.pieces.blocking_recv() {
-                Some(piece) => self.piece = piece,
-                None => return Ok(0),
-            }
-            self.file.write_all(&self.piece)?;
-        }
-        let len = buffer.len().min(self.piece.len());
-        buffer[..len].copy_from_slice(&self.piece.split_to(len));
-        Ok(len)
     }
 }
 
@@ -327,11 +216,6 @@ fn open(path: &Path) -> Result<BufReader<File>, Failure> {
 
 fn failed(path: &Path, error: &io::Error) -> Failure {
     Failure::refused(format!("{}: {error}", path.display()))
-}
-
-fn sync_parent(path: &Path) -> io::Result<()> {
-    let parent = path.parent().filter(|dir| !dir.as_os_str().is_empty());
-    File::open(parent.unwrap_or(Path::new(".")))?.sync_all()
 }
 
 fn text(manifest: &Manifest, summary: &Summary) -> String {
