@@ -26,7 +26,8 @@ const BATCH_BYTES_MAX: usize = 7 << 20;
 A line of JSON is what the API takes: {\"id\", \"debit_account\", \"credit_account\", \"amount\": \"1250\", \"code\", \"linked\",
 \"metadata\"}. CSV has a heading with those names, and metadata.NAME for each of the metadata. The whole file is checked before
 anything is sent. Batches follow each other in order; linked transfers stay in one. It stops at the first batch that could
-not be done: running it again is safe, because what was posted is found by its id. Ends with 5 if any transfer was refused.")]
+not be done: running it again is safe, because what was posted is found by its id. Ends with 5 if any transfer was refused, with 10
+if it stopped after batches that are done.")]
 pub(super) struct Import {
     /// The file, or - for standard input.
     file: PathBuf,
@@ -81,12 +82,14 @@ impl Import {
         let mut start = 0;
         for end in ends {
             let told = send(global, &transfers[start..end], &mut sum, &mut csv).await;
-            told.map_err(|failure| {
-                failure.within(&format!(
+            if let Err(failure) = told {
+                drop(progress);
+                let which = format!(
                     "transfers {} to {end}, after {start} that are done",
                     start + 1
-                ))
-            })?;
+                );
+                return Err(sum.cut_off(global.output, failure.within(&which)));
+            }
             start = end;
             progress.at(start as u64);
         }
@@ -181,6 +184,15 @@ fn with_every_field(row: &Value) -> Value {
 }
 
 impl Sum {
+    /// What is said when a batch failed: of those before it, all that is known.
+    fn cut_off(&self, format: Format, failure: Failure) -> Failure {
+        if self.batches == 0 {
+            return failure;
+        }
+        self.show(format);
+        failure.after_a_part()
+    }
+
     fn show(&self, format: Format) {
         let summary = json!({ "batches": self.batches, "created": self.created, "exists": self.exists,
                               "refused": self.refused.len() });

@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use super::Global;
 use super::format::{Csv, Format, table_of};
-use super::output::{Failure, print, remark};
+use super::output::{Failure, is_lost, print, remark};
 use crate::client::{Answer, Ask};
 
 /// Most rows of a page.
@@ -55,6 +55,9 @@ pub(super) async fn list(
             Format::Table | Format::Json => rows.append(&mut data),
         }
         cursor = page["next_cursor"].as_str().map(str::to_owned);
+        if is_lost() {
+            return Ok(());
+        }
         if cursor.is_some() && left > 0 {
             continue;
         }

@@ -108,8 +108,8 @@ impl Lines {
     }
 
     fn write(&mut self, line: &Line) -> std::io::Result<()> {
-        serde_json::to_writer(&mut self.out, line)?;
-        let ended = self.out.write_all(b"\n");
+        let written = serde_json::to_writer(&mut self.out, line).map_err(std::io::Error::from);
+        let ended = written.and_then(|()| self.out.write_all(b"\n"));
         self.is_closed = matches!(&ended, Err(error) if error.kind() == ErrorKind::BrokenPipe);
         ended
     }

@@ -212,7 +212,7 @@ pub fn main() -> ExitCode {
         output::complain(&format!("--log {level:?}: {error}"));
         return ExitCode::from(2);
     }
-    match run(cli) {
+    match output::ended(run(cli)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => failure.report(),
     }

@@ -74,7 +74,8 @@ Its id must be above all that were ever used, its data directory new. Repeating 
   quorate serve --node-id 4 --data-dir data/node4 --listen 127.0.0.1:7004 --peer-listen 127.0.0.1:7104 &
   quorate node replace 2 --with 4=127.0.0.1:7104,http://127.0.0.1:7004
 
-At no time do fewer voters decide. Repeating it does no harm: it goes on where it was.")]
+At no time do fewer voters decide. Repeating it does no harm: it goes on where it was. Ends with 10
+if the new node was added and the exchange failed.")]
     Replace {
         /// The member that goes for good.
         id: u64,
@@ -148,7 +149,14 @@ impl Node {
                 ));
                 let ask = replace_ask(id, with.id, terms.into());
                 let done = format!("node {} has a vote; {}", with.id, removed(id));
-                change(global, &client, &ask, &done).await
+                let changed = change(global, &client, &ask, &done).await;
+                changed.map_err(|why| {
+                    let what = format!(
+                        "node {} is a member, but not in the place of node {id}",
+                        with.id
+                    );
+                    why.within(&what).after_a_part()
+                })
             }
         }
     }

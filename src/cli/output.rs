@@ -1,9 +1,10 @@
 //! What goes to standard output and error, and with which exit code a command ends.
 
 use std::fmt::Write as _;
-use std::io::{IsTerminal as _, Write as _};
+use std::io::{ErrorKind, IsTerminal as _, Write};
 use std::path::Path;
 use std::process::ExitCode;
+use std::sync::OnceLock;
 
 use serde_json::Value;
 
@@ -31,6 +32,8 @@ pub(super) enum Exit {
     Forbidden = 8,
     /// It works, but not all of it.
     Degraded = 9,
+    /// Something was done, or could be, but not all of it; or it was done and could not be printed.
+    Incomplete = 10,
 }
 
 /// The exit codes, as the help shows them.
@@ -46,6 +49,7 @@ pub(super) const EXIT_CODES: &str = "Exit codes:
      --idempotency-key) does it once and says so
   8  not allowed
   9  degraded (status)
+  10 done in part only, as it says; or done, but not all of it could be printed
 
 `serve` ends with 0 after a graceful stop, with 1 if it cannot start or its core fails, and is
 aborted (134) by a fault of its log.";
@@ -84,6 +88,14 @@ impl Failure {
     /// Called wrongly.
     pub(super) fn usage(message: impl Into<String>) -> Failure {
         Failure::new(Exit::Usage, message)
+    }
+
+    /// The same, after a part of what was asked for was done: "not applied" is not true of the whole any more.
+    pub(super) fn after_a_part(mut self) -> Failure {
+        if self.exit != Exit::Unknown {
+            self.exit = Exit::Incomplete;
+        }
+        self
     }
 
     /// Says it on standard error and gives the exit code.
@@ -158,15 +170,57 @@ pub(super) fn remark(message: &str) {
     }
 }
 
-/// Text on standard output. A closed pipe is the reader's choice, not a failure.
+/// Text on standard output. A closed pipe is the reader's choice, not a failure; another error is one, in the end: see [`ended`].
 pub(super) fn print(text: &str) {
     print_bytes(text.as_bytes());
 }
 
 /// Bytes on standard output.
 pub(super) fn print_bytes(bytes: &[u8]) {
-    let mut out = std::io::stdout().lock();
-    let _ = out.write_all(bytes).and_then(|()| out.flush());
+    put(&mut std::io::stdout().lock(), bytes, &LOST);
+}
+
+/// Why standard output does not take what is printed, once it does not; empty if its reader has gone.
+static LOST: OnceLock<String> = OnceLock::new();
+
+/// Nothing that is printed arrives any more: who prints without end can stop.
+pub(super) fn is_lost() -> bool {
+    LOST.get().is_some()
+}
+
+fn put(out: &mut impl Write, bytes: &[u8], lost: &OnceLock<String>) {
+    // Nothing after a gap.
+    if lost.get().is_some() {
+        return;
+    }
+    if let Err(error) = out.write_all(bytes).and_then(|()| out.flush()) {
+        let why = match error.kind() {
+            ErrorKind::BrokenPipe => String::new(),
+            _ => error.to_string(),
+        };
+        lost.get_or_init(|| why);
+    }
+}
+
+/// How a command ends that came to `result`, when all it prints is printed or lost.
+pub(super) fn ended(result: Result<(), Failure>) -> Result<(), Failure> {
+    told(result, LOST.get().map_or("", |why| why))
+}
+
+fn told(result: Result<(), Failure>, lost: &str) -> Result<(), Failure> {
+    if lost.is_empty() {
+        return result;
+    }
+    match result {
+        Ok(()) => {
+            let what = format!("done, but could not be printed: {lost}");
+            Err(Failure::new(Exit::Incomplete, what))
+        }
+        Err(failure) => {
+            let what = format!("{}\nand not all could be printed: {lost}", failure.message);
+            Err(Failure::new(failure.exit, what))
+        }
+    }
 }
 
 #[cfg(test)]
@@ -211,8 +265,58 @@ mod tests {
 
     #[test]
     fn the_help_lists_every_exit_code() {
-        for code in 0..=9 {
-            assert!(EXIT_CODES.contains(&format!("\n  {code}  ")), "{code}");
+        for code in 0..=10 {
+            assert!(EXIT_CODES.contains(&format!("\n  {code:<2} ")), "{code}");
         }
+    }
+    /// Takes nothing, for this reason.
+    struct Full(ErrorKind);
+
+    impl Write for Full {
+        fn write(&mut self, _: &[u8]) -> std::io::Result<usize> {
+            Err(self.0.into())
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn what_could_not_be_printed_is_no_success() {
+        let after = |kind, result| {
+            let lost = OnceLock::new();
+            put(&mut Full(kind), b"x", &lost);
+            let mut out = Vec::new();
+            put(&mut out, b"y", &lost);
+            assert!(out.is_empty(), "printed after a gap");
+            told(result, lost.get().expect("an error is remembered"))
+        };
+        let failed = || Err(Failure::new(Exit::Refused, "no"));
+        assert_eq!(after(ErrorKind::BrokenPipe, Ok(())), Ok(()));
+        assert_eq!(after(ErrorKind::BrokenPipe, failed()), failed());
+        let full = after(ErrorKind::StorageFull, Ok(())).unwrap_err();
+        assert_eq!(full.exit(), Exit::Incomplete);
+        assert!(full.message.starts_with("done, but "), "{full:?}");
+        let both = after(ErrorKind::StorageFull, failed()).unwrap_err();
+        assert_eq!(both.exit(), Exit::Refused);
+        assert!(both.message.starts_with("no\n"), "{both:?}");
+        let lost = OnceLock::new();
+        put(&mut Vec::new(), b"x", &lost);
+        assert_eq!((lost.get(), told(Ok(()), "")), (None, Ok(())));
+    }
+
+    #[test]
+    fn after_a_part_nothing_is_certainly_not_applied() {
+        let after = |exit| Failure::new(exit, "x").after_a_part().exit();
+        for exit in [
+            Exit::Failed,
+            Exit::Conflict,
+            Exit::Refused,
+            Exit::Unavailable,
+        ] {
+            assert_eq!(after(exit), Exit::Incomplete);
+        }
+        assert_eq!(after(Exit::Unknown), Exit::Unknown);
     }
 }
