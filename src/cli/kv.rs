@@ -9,7 +9,7 @@ use super::Global;
 use super::format::Format;
 use super::list::{Amount, footer, list};
 use super::output::{Failure, print_bytes};
-use crate::client::ask::new_key;
+use crate::client::ask::Key;
 use crate::client::kv::{Condition, Delete, Put, Tag, path};
 
 /// The key-value store.
@@ -97,8 +97,8 @@ pub(super) struct Once {
 }
 
 impl Once {
-    fn key(self) -> String {
-        self.idempotency_key.unwrap_or_else(new_key)
+    fn key(self) -> Key {
+        self.idempotency_key.map_or_else(Key::make, Key::Given)
     }
 }
 

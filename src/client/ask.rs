@@ -25,9 +25,32 @@ pub enum Repeat {
     /// It carries an id that the state remembers for ever: sent again, it is found done, or stays refused.
     ById,
     /// The state remembers the answer under this idempotency key for at least a day.
-    ByKey(String),
+    ByKey(Key),
     /// It might be done twice: it is not sent again once a byte of it has left.
     Never,
+}
+
+/// An idempotency key, and whose choice it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Key {
+    /// The caller's, who may know it from before: the write is done under it or not at all.
+    Given(String),
+    /// Made for this write alone, to send it again: when the cluster can hold no more keys, it is sent once without one.
+    Made(String),
+}
+
+impl Key {
+    /// A new one, for one write.
+    pub fn make() -> Key {
+        Key::Made(new_key())
+    }
+
+    /// As it is sent.
+    pub fn text(&self) -> &str {
+        match self {
+            Key::Given(text) | Key::Made(text) => text,
+        }
+    }
 }
 
 /// Whom to ask.
@@ -134,6 +157,14 @@ impl Ask {
         ask
     }
 
+    /// The idempotency key that it is sent under.
+    pub(super) fn key(&self) -> Option<&Key> {
+        match &self.repeat {
+            Repeat::ByKey(key) => Some(key),
+            Repeat::Read | Repeat::ById | Repeat::Never => None,
+        }
+    }
+
     pub(super) fn place(&self) -> Place {
         self.place
     }
@@ -146,10 +177,7 @@ impl Ask {
     /// All headers but the deadline.
     fn all_headers(&self) -> impl Iterator<Item = (&'static str, &str)> {
         let given = self.headers.iter().map(|(name, value)| (*name, &**value));
-        let key = match &self.repeat {
-            Repeat::ByKey(key) => Some((IDEMPOTENCY_KEY, &**key)),
-            Repeat::Read | Repeat::ById | Repeat::Never => None,
-        };
+        let key = self.key().map(|key| (IDEMPOTENCY_KEY, key.text()));
         given.chain(key)
     }
 
@@ -235,7 +263,7 @@ mod tests {
         let ask = Ask::put(
             "/v1/kv/a",
             Bytes::from_static(b"v"),
-            Repeat::ByKey("k".into()),
+            Repeat::ByKey(Key::Given("k".into())),
         );
         let request = ask.request(Duration::from_millis(1500)).unwrap();
         assert_eq!(request.uri(), "/v1/kv/a");

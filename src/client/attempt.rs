@@ -9,6 +9,9 @@ use super::ask::{Ask, Repeat};
 use super::error::Problem;
 use super::pool::SendError;
 
+/// A header that every answer of a node has: without it, a success is the word of something in between.
+pub(super) const OF_A_NODE: &str = "quorate-served-by";
+
 /// What one attempt proved of the change it asked for.
 #[derive(Clone, Debug)]
 pub(super) enum Attempt {
@@ -48,10 +51,13 @@ pub(super) fn judge(ask: &Ask, sent: Result<Response<Bytes>, SendError>) -> Atte
         Err(SendError::NoAnswer(why)) => return doubtful(ask, why, None, None),
     };
     let status = response.status();
-    if status.is_success() || status == StatusCode::NOT_MODIFIED {
-        return Attempt::Done(response);
-    }
     let rest = retry_after(&response);
+    if status.is_success() || status == StatusCode::NOT_MODIFIED {
+        if response.headers().contains_key(OF_A_NODE) {
+            return Attempt::Done(response);
+        }
+        return doubtful(ask, format!("HTTP {status}, but not of a node"), None, rest);
+    }
     let Some(problem) = problem(&response) else {
         // Not from a node: something in between answered, and what it did with the request nobody knows.
         return doubtful(ask, format!("HTTP {status} and no problem"), None, rest);
@@ -144,7 +150,11 @@ pub(super) mod tests {
             let page = Bytes::from_static(b"<h1>Bad Gateway</h1>");
             Ok(Response::builder().status(502).body(page).unwrap())
         };
-        for sent in [lost, strange] {
+        let stranger = || {
+            let page = Bytes::from_static(b"<h1>Welcome</h1>");
+            Ok(Response::builder().status(200).body(page).unwrap())
+        };
+        for sent in [lost, strange, stranger] {
             assert!(matches!(judge(&write(), sent()), Attempt::Doubtful { .. }));
             let read = Ask::get("/v1/kv/a");
             assert!(matches!(judge(&read, sent()), Attempt::NotNow(_)));

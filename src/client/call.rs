@@ -157,10 +157,7 @@ impl Client {
             // A success that cannot be read is no proof: who knows what gave it.
             Err(why) => Err(Error::Unknown(Box::new(Unknown {
                 why,
-                idempotency_key: match ask.repeat() {
-                    Repeat::ByKey(key) => Some(key.clone()),
-                    Repeat::Read | Repeat::ById | Repeat::Never => None,
-                },
+                idempotency_key: ask.key().map(|key| key.text().to_owned()),
                 check: None,
                 attempts: answer.attempts,
             }))),

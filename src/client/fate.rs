@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use hyper::Response;
 
-use super::ask::{Ask, Repeat};
+use super::ask::{Ask, Key, Repeat};
 use super::attempt::{Attempt, NotNow};
 use super::error::{Error, Problem, Rejection, Unavailable, Unknown};
 
@@ -46,10 +46,11 @@ impl Fate {
             Attempt::Done(response) => Step::Over(Ok(response)),
             Attempt::Refused(problem) => Step::Over(Err(self.refused(ask, problem))),
             Attempt::NotNow(why) => {
-                // Certain, and no earlier attempt is in doubt: one without a key does no harm, if it is the only one.
+                // Certain, and no earlier attempt is in doubt: one without a key does no harm, if it is the only one. Under a
+                // key of the caller's it would: what was done under it before is not found without.
                 let full = is(&why, "idempotency_keys_full") && self.doubt.is_none();
                 self.last = Some(why);
-                match full && matches!(ask.repeat(), Repeat::ByKey(_)) {
+                match full && matches!(ask.key(), Some(Key::Made(_))) {
                     true => Step::WithoutKey,
                     false => Step::Again,
                 }
@@ -95,10 +96,7 @@ impl Fate {
     }
 
     fn unknown(&self, ask: &Ask, why: String, check: Option<String>) -> Error {
-        let idempotency_key = match ask.repeat() {
-            Repeat::ByKey(key) => Some(key.clone()),
-            Repeat::Read | Repeat::ById | Repeat::Never => None,
-        };
+        let idempotency_key = ask.key().map(|key| key.text().to_owned());
         Error::Unknown(Box::new(Unknown {
             why,
             idempotency_key,
@@ -127,8 +125,8 @@ fn is_proof(ask: &Ask, problem: &Problem) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::super::attempt::judge;
     use super::super::attempt::tests::refusal;
+    use super::super::attempt::{OF_A_NODE, judge};
     use super::super::pool::SendError;
     use super::*;
 
@@ -151,7 +149,10 @@ mod tests {
 
     fn attempt(ask: &Ask, event: Event) -> Attempt {
         let sent = match event {
-            Done => Ok(Response::new(Bytes::new())),
+            Done => Ok(Response::builder()
+                .header(OF_A_NODE, "1")
+                .body(Bytes::new())
+                .unwrap()),
             No => Ok(refusal(422, "exceeds_credits", "not_applied", Some("7"))),
             Unreadable => Ok(refusal(400, "unknown_field", "not_applied", None)),
             Busy => Ok(refusal(503, "no_leader", "not_applied", None)),
@@ -169,7 +170,16 @@ mod tests {
     }
 
     fn by_key() -> Ask {
-        Ask::put("/v1/kv/a", Bytes::new(), Repeat::ByKey("k".into()))
+        Ask::put(
+            "/v1/kv/a",
+            Bytes::new(),
+            Repeat::ByKey(Key::Made("k".into())),
+        )
+    }
+
+    fn by_given_key() -> Ask {
+        let key = Key::Given("k".into());
+        Ask::put("/v1/kv/a", Bytes::new(), Repeat::ByKey(key))
     }
 
     /// `+` applied, `-` certainly not, `?` unknown, `.` to be asked again; one letter an event, stopping at the end.
@@ -206,6 +216,13 @@ mod tests {
         ] {
             assert_eq!(told(&ask, events), expected, "{events:?}");
         }
+    }
+
+    #[test]
+    fn a_key_of_the_callers_is_never_left_out() {
+        let ask = by_given_key();
+        assert_eq!(told(&ask, &[Full, Full]), "..-");
+        assert_eq!(told(&ask, &[Full, Done]), ".+");
     }
 
     #[test]

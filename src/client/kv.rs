@@ -7,7 +7,7 @@ use bytes::Bytes;
 use serde::Deserialize;
 
 use super::answer::{Answer, Page, Read, Written};
-use super::ask::{Ask, Repeat, escaped, new_key};
+use super::ask::{Ask, Key, Repeat, escaped};
 use super::error::Error;
 use super::ledgers::Range;
 use super::{Client, text};
@@ -73,7 +73,7 @@ pub struct Put {
     /// When to write.
     pub condition: Condition,
     /// It is done once under this key, and answered with what was answered then.
-    pub idempotency_key: String,
+    pub idempotency_key: Key,
 }
 
 impl Put {
@@ -83,7 +83,7 @@ impl Put {
             key: key.into(),
             value: value.into(),
             condition: Condition::Any,
-            idempotency_key: new_key(),
+            idempotency_key: Key::make(),
         }
     }
 
@@ -113,7 +113,7 @@ pub struct Delete {
     /// When to remove it.
     pub condition: Condition,
     /// It is done once under this key, and answered with what was answered then.
-    pub idempotency_key: String,
+    pub idempotency_key: Key,
 }
 
 impl Delete {
@@ -122,7 +122,7 @@ impl Delete {
         Delete {
             key: key.into(),
             condition: Condition::Any,
-            idempotency_key: new_key(),
+            idempotency_key: Key::make(),
         }
     }
 

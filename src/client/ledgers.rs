@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::answer::{Created, Page, Read, Written};
-use super::ask::{Ask, Repeat, escaped, new_key};
+use super::ask::{Ask, Key, Repeat, escaped};
 use super::error::Error;
 use super::{Client, text};
 
@@ -22,7 +22,7 @@ impl NewLedger {
     /// The request. Every call makes a new idempotency key: what a refusal (which an id alone does not keep) proved of an
     /// attempt in doubt, the key keeps.
     pub fn ask(&self) -> Ask {
-        Ask::post("/v1/ledgers", self, Repeat::ByKey(new_key()))
+        Ask::post("/v1/ledgers", self, Repeat::ByKey(Key::make()))
     }
 }
 
@@ -100,7 +100,7 @@ pub struct NewAccount {
 impl NewAccount {
     /// The request; see [`NewLedger::ask`].
     pub fn ask(&self) -> Ask {
-        Ask::post("/v1/accounts", self, Repeat::ByKey(new_key()))
+        Ask::post("/v1/accounts", self, Repeat::ByKey(Key::make()))
     }
 }
 

@@ -61,7 +61,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use answer::{Answer, Page, Read, Written};
-pub use ask::{Ask, Repeat};
+pub use ask::{Ask, Key, Repeat};
 pub use error::{Error, Problem, Rejection, Unavailable, Unknown};
 pub use pool::{Pool, SendError, authority};
 

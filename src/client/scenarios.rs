@@ -7,6 +7,8 @@ use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 
+use super::ask::Key;
+use super::attempt::OF_A_NODE;
 use super::kv::Put;
 use super::transfers::NewTransfer;
 use super::{Client, Error, Level, Options};
@@ -23,7 +25,7 @@ enum Act {
 }
 
 fn answer(status: u16, body: &'static str) -> Act {
-    Act::Answer(status, String::new(), body)
+    Act::Answer(status, format!("{OF_A_NODE}: 1\r\n"), body)
 }
 
 fn busy() -> Act {
@@ -185,6 +187,20 @@ async fn a_success_that_cannot_be_read_is_no_proof() {
 }
 
 #[tokio::test]
+async fn a_success_of_something_in_between_is_no_proof() {
+    let page = Act::Answer(200, String::new(), "{}");
+    let node = Node::start(vec![page.clone()]).await;
+    let told = client(&[&node.url]).put(&Put::new("a", "v")).await;
+    assert!(matches!(told, Err(Error::Unknown(_))), "{told:?}");
+    let told = client(&[&node.url]).get("a").await;
+    assert!(matches!(told, Err(Error::Unavailable(_))), "{told:?}");
+    // Sent again, it finds a node.
+    let node = Node::start(vec![page, stored()]).await;
+    let told = client(&[&node.url]).put(&Put::new("a", "v")).await;
+    assert_eq!(told.unwrap().attempts, 2);
+}
+
+#[tokio::test]
 async fn a_refusal_is_final() {
     let refused = answer(
         422,
@@ -206,6 +222,19 @@ async fn a_full_store_of_keys_is_asked_once_without_one() {
     client(&[&node.url]).put(&Put::new("a", "v")).await.unwrap();
     let keys = node.header("idempotency-key");
     assert!(keys[0].is_some() && keys[1].is_none(), "{keys:?}");
+    // Not if the key is the caller's: under it, it may have been done before.
+    let node = Node::start(vec![full.clone()]).await;
+    let given = Put {
+        idempotency_key: Key::Given("mine".to_owned()),
+        ..Put::new("a", "v")
+    };
+    let told = client(&[&node.url]).put(&given).await;
+    assert!(matches!(told, Err(Error::Unavailable(_))), "{told:?}");
+    let keys = node.header("idempotency-key");
+    assert!(
+        keys.iter().all(|key| key.as_deref() == Some("mine")),
+        "{keys:?}"
+    );
     // And that one is not repeated.
     let node = Node::start(vec![full, Act::HangUp, stored()]).await;
     let told = client(&[&node.url]).put(&Put::new("a", "v")).await;
@@ -216,7 +245,7 @@ async fn a_full_store_of_keys_is_asked_once_without_one() {
 #[tokio::test]
 async fn the_leader_that_an_answer_names_is_asked_from_then_on() {
     let leader = Node::start(vec![stored()]).await;
-    let named = format!("quorate-leader-url: {}\r\n", leader.url);
+    let named = format!("{OF_A_NODE}: 1\r\nquorate-leader-url: {}\r\n", leader.url);
     let body = r#"{"mod_index":"40.0","version":"1"}"#;
     let other = Node::start(vec![Act::Answer(201, named, body)]).await;
     let client = client(&[&other.url]);

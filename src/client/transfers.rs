@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::answer::{Created, Existence, Page, Read, Written};
-use super::ask::{Ask, Repeat, new_key};
+use super::ask::{Ask, Key, Repeat};
 use super::error::Error;
 use super::ledgers::{Range, Sums, path};
 use super::{Client, text};
@@ -101,7 +101,7 @@ pub struct Batch {
     /// At most [`BATCH_LEN_MAX`].
     pub transfers: Vec<NewTransfer>,
     /// The batch is done once under this key, and answered with what was answered then.
-    pub idempotency_key: String,
+    pub idempotency_key: Key,
 }
 
 #[derive(Serialize)]
@@ -114,7 +114,7 @@ impl Batch {
     pub fn new(transfers: Vec<NewTransfer>) -> Batch {
         Batch {
             transfers,
-            idempotency_key: new_key(),
+            idempotency_key: Key::make(),
         }
     }
 
