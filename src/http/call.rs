@@ -77,13 +77,23 @@ impl Call {
     }
 
     /// Asking twice has the effect of asking once: reads, creates, which carry an id that is unique for ever, and what comes with
-    /// an idempotency key, and changes of the cluster. Another write to a key is not: sent again, it may undo what another client
-    /// wrote in between.
+    /// an idempotency key, and changes of the cluster but moves of the leadership. Another write to a key is not: sent again, it may
+    /// undo what another client wrote in between.
     pub(super) fn is_retry_safe(&self) -> bool {
         self.is_safe()
-            || self.method == Method::POST
-            || self.is_of_cluster()
             || self.has_idempotency_key()
+            || (self.method == Method::POST || self.is_of_cluster()) && !self.is_move()
+    }
+
+    /// It moves the leadership: by the time of a second attempt, another move may have been asked for.
+    fn is_move(&self) -> bool {
+        self.uri.path() == "/v1/cluster/leader/transfer"
+    }
+
+    /// The state remembers its refusal: asked again, it is refused again, whatever changed meanwhile.
+    pub(super) fn stays_refused(&self) -> bool {
+        let single = self.method == Method::POST && self.uri.path() == "/v1/transfers";
+        single || self.has_idempotency_key()
     }
 
     /// Another node forwarded it.

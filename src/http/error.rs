@@ -234,13 +234,6 @@ pub(super) fn unhealthy(answer: Answer) -> Answer {
     answer.status(StatusCode::SERVICE_UNAVAILABLE)
 }
 
-/// Whether an answer after a doubtful attempt says what became of it: the state's own yes or no does, because what may be sent
-/// twice carries an id that the state remembers; a node that did not get as far does not.
-pub(super) fn is_verdict(status: StatusCode) -> bool {
-    let busy = [StatusCode::TOO_MANY_REQUESTS, StatusCode::REQUEST_TIMEOUT];
-    !status.is_server_error() && !busy.contains(&status)
-}
-
 impl From<WriteError> for ApiError {
     fn from(error: WriteError) -> ApiError {
         let detail = error.to_string();

@@ -4,14 +4,15 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use axum::body::Body;
-use axum::http::{HeaderName, HeaderValue, Request, Response as HttpResponse, header};
+use axum::http::{HeaderName, HeaderValue, Request, Response as HttpResponse, StatusCode, header};
 use axum::response::Response;
 use bytes::Bytes;
 use http_body_util::Full;
 
+use super::answer::INDEX;
 use super::call::{Call, FORWARDED_HEADER, TIMEOUT_HEADER};
-use super::edge::{Edge, REQUEST_ID};
-use super::error::{ApiError, Code, Outcome, Problem, is_verdict};
+use super::edge::{Edge, REQUEST_ID, SERVED_BY};
+use super::error::{ApiError, Code, Outcome, Problem};
 use crate::client::{Pool, SendError, authority};
 use crate::raft::Member;
 
@@ -43,8 +44,8 @@ pub(super) struct Forwarder {
 impl Forwarder {
     /// Has the request served by this node's handler, or by the leader if that says so.
     ///
-    /// The outcome is the weakest over all attempts: once one may have been applied, only a verdict of the replicated state
-    /// settles it, because an attempt that was merely refused says nothing about the one before.
+    /// The outcome is the weakest over all attempts: once one may have been applied, only a success or a refusal that the replicated
+    /// state remembers settles it, because an attempt that was merely refused says nothing about the one before.
     pub(super) async fn serve(&self, edge: &Edge, call: &Arc<Call>) -> Result<Response, ApiError> {
         let mut doubt: Option<String> = None;
         let mut refused = None;
@@ -54,7 +55,7 @@ impl Forwarder {
             }
             let leader = match edge.route(call).await {
                 Err(ApiError::NotLeader(leader)) => leader,
-                Err(ApiError::Problem(problem)) => return Err(settle(*problem, doubt).into()),
+                Err(ApiError::Problem(problem)) => return Err(settle(call, *problem, doubt).into()),
                 Ok(response) => return Ok(response),
             };
             if call.is_forwarded() {
@@ -63,13 +64,13 @@ impl Forwarder {
             }
             let Some(leader) = leader else {
                 let detail = "no leader is known here that a majority answers";
-                return Err(settle(Problem::new(Code::NoLeader, detail), doubt).into());
+                return Err(settle(call, Problem::new(Code::NoLeader, detail), doubt).into());
             };
             match self.send(call, &leader).await {
-                Ok(response) if doubt.is_some() && !is_verdict(response.status()) => {
-                    return Err(settle(Problem::new(Code::NoLeader, ""), doubt).into());
-                }
-                Ok(response) => return Ok(response.map(Body::from)),
+                Ok(response) => match doubt {
+                    Some(doubt) if !settles(call, &response) => return Err(unknown(doubt).into()),
+                    _ => return Ok(response.map(Body::from)),
+                },
                 Err(SendError::NotSent(why)) => refused = Some(why),
                 // A read that was lost on the way changed nothing.
                 Err(SendError::NoAnswer(why)) if call.is_safe() => refused = Some(why),
@@ -88,7 +89,7 @@ impl Forwarder {
             "the leader cannot be reached: {}",
             refused.unwrap_or_default()
         );
-        Err(settle(Problem::new(Code::NoLeader, detail), doubt).into())
+        Err(settle(call, Problem::new(Code::NoLeader, detail), doubt).into())
     }
 
     async fn send(
@@ -103,6 +104,10 @@ impl Forwarder {
             .send(&address, request(call, deadline), deadline)
             .await?;
         let (mut head, body) = response.into_parts();
+        if !head.headers.contains_key(SERVED_BY) {
+            let what = format!("HTTP {}, but not of a node", head.status);
+            return Err(SendError::NoAnswer(what));
+        }
         for name in HOP_HEADERS.iter().chain([&header::DATE]) {
             head.headers.remove(name);
         }
@@ -111,14 +116,32 @@ impl Forwarder {
 }
 
 /// The weakest outcome of all attempts.
-fn settle(problem: Problem, doubt: Option<String>) -> Problem {
+fn settle(call: &Call, problem: Problem, doubt: Option<String>) -> Problem {
     let Some(doubt) = doubt else {
         return problem;
     };
-    if problem.outcome == Outcome::Unknown || is_verdict(problem.code.status()) {
+    let is_fact = problem.extra.contains_key("index");
+    if problem.outcome == Outcome::Unknown || is_proof(call, problem.code.status(), is_fact) {
         return problem;
     }
+    unknown(doubt)
+}
+
+fn unknown(doubt: String) -> Problem {
     Problem::new(Code::CommitTimeout, doubt)
+}
+
+/// Whether the leader's answer after a doubtful attempt says what became of that.
+fn settles(call: &Call, response: &HttpResponse<Bytes>) -> bool {
+    let is_fact = response.headers().contains_key(INDEX);
+    response.status().is_success() || is_proof(call, response.status(), is_fact)
+}
+
+/// Whether a refusal proves that an earlier attempt was not applied and, arriving late, will not be: if the state gave it, at a log
+/// index, and remembers it. The word of a node alone does not, nor does a refusal that will not be there any more.
+fn is_proof(call: &Call, status: StatusCode, is_fact: bool) -> bool {
+    let is_final = status.is_client_error() && status != StatusCode::TOO_MANY_REQUESTS;
+    is_final && is_fact && call.stays_refused()
 }
 
 /// Deadline of a request; its handler refuses what is wrong with the rest of its parameters.
@@ -188,16 +211,65 @@ mod tests {
         );
     }
 
+    fn asked(method: Method, target: &str, key: Option<&str>) -> Call {
+        let key = key.map(|key| ("idempotency-key", key));
+        call(method, target, key.as_slice(), "{}")
+    }
+
     #[test]
-    fn once_in_doubt_only_a_verdict_of_the_state_settles_it() {
+    fn once_in_doubt_only_a_refusal_that_is_remembered_settles_it() {
         let doubt = || Some("node 1 was asked".to_owned());
-        for code in Code::ALL {
-            let settled = settle(Problem::new(*code, "x"), doubt());
-            let busy = matches!(code.status().as_u16(), 408 | 429);
-            let verdict = code.status().is_client_error() && !busy;
-            assert_eq!(settled.outcome == Outcome::NotApplied, verdict, "{code:?}");
-            let certain = settle(Problem::new(*code, "x"), None);
-            assert_eq!(certain.code, *code);
+        for (target, key, remembers) in [
+            ("/v1/transfers", None, true),
+            ("/v1/accounts", Some("k"), true),
+            // The ledger it lacks may be there when the first attempt arrives.
+            ("/v1/accounts", None, false),
+            ("/v1/transfers/batch", None, false),
+            ("/v1/cluster/members/4/promote", None, false),
+        ] {
+            let call = asked(Method::POST, target, key);
+            for code in Code::ALL {
+                let refused = code.status().is_client_error() && code.status() != 429;
+                let fact = Problem::new(*code, "x").at(7);
+                let settled = settle(&call, fact, doubt());
+                let proof = refused && remembers;
+                assert_eq!(settled.outcome == Outcome::NotApplied, proof, "{code:?}");
+                // Not the word of a node alone, such as that another change is in progress, or of one with other limits.
+                let word = settle(&call, Problem::new(*code, "x"), doubt());
+                assert_eq!(word.outcome, Outcome::Unknown, "{code:?}");
+                let certain = settle(&call, Problem::new(*code, "x"), None);
+                assert_eq!(certain.code, *code);
+            }
         }
+    }
+
+    #[test]
+    fn once_in_doubt_a_leaders_answer_counts_only_if_it_proves_something() {
+        let answer = |status: u16, index: bool| {
+            let answer = HttpResponse::builder().status(status);
+            let answer = match index {
+                true => answer.header(INDEX, "7"),
+                false => answer,
+            };
+            answer.body(Bytes::new()).unwrap()
+        };
+        let account = asked(Method::POST, "/v1/accounts", None);
+        let transfer = asked(Method::POST, "/v1/transfers", None);
+        assert!(settles(&account, &answer(201, true)));
+        assert!(!settles(&account, &answer(422, true)));
+        assert!(settles(&transfer, &answer(422, true)));
+        for status in [400, 409, 413, 422, 429, 503] {
+            assert!(!settles(&transfer, &answer(status, false)), "{status}");
+        }
+        assert!(!settles(&transfer, &answer(429, true)));
+    }
+
+    #[test]
+    fn a_move_of_the_leadership_is_not_repeated() {
+        let post = |target| asked(Method::POST, target, None);
+        assert!(!post("/v1/cluster/leader/transfer").is_retry_safe());
+        assert!(!post("/v1/cluster/leader/transfer?timeout=2s").is_retry_safe());
+        assert!(post("/v1/cluster/members/4/promote").is_retry_safe());
+        assert!(post("/v1/accounts").is_retry_safe());
     }
 }
