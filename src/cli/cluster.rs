@@ -138,8 +138,10 @@ pub(super) async fn best_view(global: &Global, client: &Client) -> Result<Value,
         let answer = client.ask_one(address, &ask).await;
         let answer = answer.map_err(|error| error.to_string())?;
         match answer.status.as_u16() {
-            200 => Ok(answer.json()),
-            status => Err(format!("{address}: HTTP {status}")),
+            200 if answer.header("quorate-served-by").is_some() => Ok(answer.json()),
+            status => Err(format!(
+                "{address}: HTTP {status}, and no view of a cluster"
+            )),
         }
     };
     let (mut best, mut refused) = (None, Vec::new());
@@ -188,6 +190,9 @@ fn problems(view: &Value) -> Vec<String> {
     {
         found.push("no quorum acknowledges the leader".to_owned());
     }
+    if let Some(why) = view["writes_refused"].as_str() {
+        found.push(format!("writes are refused: {why}"));
+    }
     let silent = members(view)
         .iter()
         .filter(|member| !is_heard(view, member));
@@ -215,6 +220,30 @@ pub(super) fn tolerance(view: &Value) -> String {
         Some(spare) => format!("can lose {spare} more of {count}"),
         None => format!("no majority: {heard} of {count} answer, {quorum} are needed"),
     }
+}
+
+/// What a member is doing, as far as the node knows whose view this is.
+fn state(view: &Value, member: &Value) -> String {
+    let own = member["id"] == view["node"];
+    let snapshot = match own {
+        true => incoming(&view["receiving_snapshot"]),
+        false => member["snapshot_percent"].as_u64(),
+    };
+    let word = match (view["role"] == "leader", own) {
+        (true, false) if !is_heard(view, member) => "unreachable",
+        _ if let Some(percent) = snapshot => return format!("snapshot {percent}%"),
+        (_, true) => "-",
+        (false, _) => "?",
+        (true, false) => "replicating",
+    };
+    word.to_owned()
+}
+
+/// How much of a snapshot is there that a node is getting, in per cent.
+fn incoming(snapshot: &Value) -> Option<u64> {
+    let bytes = |name: &str| snapshot[name].as_str()?.parse::<u64>().ok();
+    let (done, total) = (bytes("done_bytes")?, bytes("total_bytes")?);
+    Some(done.saturating_mul(100) / total.max(1))
 }
 
 /// The cluster for people.
@@ -249,17 +278,10 @@ pub(super) fn render(view: &Value) -> String {
     let rows: Vec<_> = members(view)
         .iter()
         .map(|member| {
-            let own = member["id"] == view["node"];
             let role = if member["id"] == view["leader"]["id"] {
                 "leader"
             } else {
                 ""
-            };
-            let state = match (leads, own) {
-                (_, true) => "-",
-                (false, _) => "?",
-                (true, false) if is_heard(view, member) => "replicating",
-                (true, false) => "unreachable",
             };
             let ack = member["last_ack_ms"]
                 .as_u64()
@@ -271,7 +293,7 @@ pub(super) fn render(view: &Value) -> String {
                 } else {
                     role.to_owned()
                 },
-                state.to_owned(),
+                state(view, member),
                 text(&member["matched_index"]),
                 text(&member["lag_entries"]),
                 ack,
@@ -327,6 +349,33 @@ mod tests {
             assert!(shown.contains("can lose 0 more of 3"), "{shown}");
             assert!(shown.contains("unreachable"), "{shown}");
         }
+    }
+
+    #[test]
+    fn a_cluster_that_takes_no_writes_is_degraded() {
+        let mut view = view(Some(20));
+        view["writes_refused"] = "the disk of node 1 is full".into();
+        assert_eq!(
+            problems(&view),
+            ["writes are refused: the disk of node 1 is full"]
+        );
+        view["writes_refused"] = Value::Null;
+        assert!(problems(&view).is_empty());
+    }
+
+    #[test]
+    fn how_much_of_a_snapshot_a_member_has_is_shown() {
+        let mut led = view(Some(20));
+        led["members"][2]["snapshot_percent"] = 43.into();
+        assert!(render(&led).contains("snapshot 43%"), "{}", render(&led));
+        led["members"][2]["last_ack_ms"] = Value::Null;
+        assert!(!render(&led).contains("snapshot"), "{}", render(&led));
+        let mut own = view(Some(20));
+        own["role"] = "follower".into();
+        own["node"] = 3.into();
+        own["receiving_snapshot"] =
+            json!({ "from": 1, "done_bytes": "430", "total_bytes": "1000" });
+        assert!(render(&own).contains("snapshot 43%"), "{}", render(&own));
     }
 
     #[test]

@@ -95,6 +95,9 @@ pub struct View {
     pub last_contact_ms: Option<u64>,
     /// It has applied again what was committed when it last stopped.
     pub recovered: bool,
+    /// Why it takes no writes, or none that add anything, though it leads.
+    #[serde(default)]
+    pub writes_refused: Option<String>,
     /// Why its core failed, if it did.
     pub fault: Option<String>,
 }
@@ -127,6 +130,9 @@ pub struct Member {
     pub lag_entries: Option<u64>,
     /// Milliseconds since it last acknowledged anything.
     pub last_ack_ms: Option<u64>,
+    /// How much it has of the snapshot that it is being sent, in per cent.
+    #[serde(default)]
+    pub snapshot_percent: Option<u64>,
 }
 
 /// What forming a cluster gave.

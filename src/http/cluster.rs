@@ -20,7 +20,7 @@ use super::fields::{Fields, describe};
 use super::json::read_object;
 use super::routes::Routes;
 use crate::client::authority;
-use crate::raft::{Initialized, Member, MemberStatus, Status};
+use crate::raft::{Initialized, Member, MemberStatus, Progress, Status};
 
 pub(super) fn routes() -> Routes {
     let show_about = Operation::new(
@@ -124,6 +124,8 @@ pub(super) struct Cluster {
     recovered: bool,
     /// The snapshot that this node is getting because it was too far behind; null if none is.
     receiving_snapshot: Option<Incoming>,
+    /// On the leader: why it takes no writes, or none that add anything: a disk is full, or the states of the nodes differ.
+    writes_refused: Option<String>,
     /// Why the node is no member any more; it stops.
     removed: Option<String>,
     /// Why the node cannot go on.
@@ -168,10 +170,18 @@ struct MemberView {
     lag_entries: Option<Text<u64>>,
     /// Milliseconds since it last acknowledged anything.
     last_ack_ms: Option<u64>,
+    /// How much it has of the snapshot that it is sent because it was too far behind, in per cent; null if none is.
+    snapshot_percent: Option<u64>,
 }
 
 fn millis(age: Duration) -> u64 {
     u64::try_from(age.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// An empty snapshot is there at once.
+fn percent(progress: &Progress) -> u64 {
+    let percent = u128::from(progress.done) * 100 / u128::from(progress.total.max(1));
+    u64::try_from(percent).unwrap_or(u64::MAX).min(100)
 }
 
 impl MemberView {
@@ -188,6 +198,7 @@ impl MemberView {
             matched_index: member.matched.map(Text),
             lag_entries: lag.map(Text),
             last_ack_ms: member.last_ack.map(millis),
+            snapshot_percent: member.snapshot.as_ref().map(percent),
         }
     }
 }
@@ -225,6 +236,7 @@ impl Cluster {
                 done_bytes: Text(progress.done),
                 total_bytes: Text(progress.total),
             }),
+            writes_refused: status.writes_refused,
             removed: status.removed,
             fault: status.fault,
             index: Text(index),
@@ -345,6 +357,11 @@ mod tests {
             voter,
             matched: Some(7),
             last_ack: None,
+            snapshot: (id == 4).then(|| Progress {
+                peer: 4,
+                done: 3,
+                total: 7,
+            }),
         };
         let status = Status {
             node: 1,
@@ -370,6 +387,7 @@ mod tests {
             receiving: None,
             changing: false,
             next_id: 4,
+            writes_refused: Some("full".to_owned()),
             removed: None,
             fault: None,
         };
@@ -377,5 +395,8 @@ mod tests {
         assert_eq!(cluster.quorum, 2);
         assert_eq!(cluster.members[3].role, "learner");
         assert_eq!(cluster.members[0].lag_entries.map(|lag| lag.0), Some(2));
+        assert_eq!(cluster.members[3].snapshot_percent, Some(42));
+        assert_eq!(cluster.members[0].snapshot_percent, None);
+        assert_eq!(cluster.writes_refused.as_deref(), Some("full"));
     }
 }

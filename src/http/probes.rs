@@ -168,6 +168,7 @@ mod tests {
             receiving: None,
             changing: false,
             next_id: 4,
+            writes_refused: None,
             removed: None,
             fault: None,
         }

@@ -141,7 +141,10 @@ impl<S: Replica + Clone> Client<S> {
 
     /// This node's view of itself and the cluster.
     pub fn status(&self) -> Status {
-        self.node.status.take()
+        Status {
+            writes_refused: self.node.refuses_writes(),
+            ..self.node.status.take()
+        }
     }
 
     /// The little of it that every answer carries.
@@ -327,6 +330,13 @@ impl<S: Replica + Clone> Node<S> {
             Some((id, member.clone()))
         });
         Err(WriteError::NotLeader(leader))
+    }
+
+    /// Why this node, if it leads, takes no writes whatever is asked for, or none that add anything.
+    fn refuses_writes(&self) -> Option<String> {
+        self.check_may_write().ok()?;
+        let checked = self.check_agrees().and_then(|()| self.check_space(None));
+        checked.err().map(|why| why.to_string())
     }
 
     /// Nothing is added to what may be wrong.

@@ -11,7 +11,7 @@ use super::members::{Removed, epoch, next_id};
 use super::snapshots::Snapshots;
 use super::types::{Raft, Types};
 use super::watchdog::Faults;
-use super::{Member, MemberStatus, Options, Replica, Role, Standing, Status};
+use super::{Member, MemberStatus, Options, Progress, Replica, Role, Standing, Status};
 use crate::storage::clock::now;
 use crate::storage::identity::DataDir;
 use crate::storage::watch;
@@ -102,11 +102,12 @@ impl StatusSource {
                 self.contact.get()
             },
             recovered: *self.recovered.borrow(),
-            members: members(&metrics),
+            members: members(&metrics, self.snapshots.transfers().sending()),
             clock_disputes: self.clocks.disputes(),
             receiving: self.snapshots.transfers().receiving(),
             changing: metrics.membership_config.get_joint_config().len() > 1,
             next_id: next_id(&metrics.membership_config),
+            writes_refused: None,
             removed: self.removed.get(),
             fault: self.faults.get(),
         }
@@ -147,7 +148,7 @@ pub(super) fn leader(metrics: &RaftMetrics<Types>) -> Option<(u64, Member)> {
     Some((id, member.clone()))
 }
 
-fn members(metrics: &RaftMetrics<Types>) -> Vec<MemberStatus> {
+fn members(metrics: &RaftMetrics<Types>, mut sending: Vec<Progress>) -> Vec<MemberStatus> {
     let stored = &metrics.membership_config;
     let is_voter = |id: u64| stored.voter_ids().any(|voter| voter == id);
     let matched = |id: u64| {
@@ -161,12 +162,17 @@ fn members(metrics: &RaftMetrics<Types>) -> Vec<MemberStatus> {
         let heartbeat = metrics.heartbeat.as_ref()?;
         Some(heartbeat.get(&id)?.as_ref()?.elapsed())
     };
+    let mut snapshot = |id: u64| {
+        let place = sending.iter().position(|sent| sent.peer == id)?;
+        Some(sending.swap_remove(place))
+    };
     let status = |(id, member): (&u64, &Member)| MemberStatus {
         id: *id,
         member: member.clone(),
         voter: is_voter(*id),
         matched: matched(*id),
         last_ack: last_ack(*id),
+        snapshot: snapshot(*id),
     };
     stored.nodes().map(status).collect()
 }

@@ -171,6 +171,8 @@ pub struct MemberStatus {
     pub matched: Option<u64>,
     /// On the leader: time since it last acknowledged anything.
     pub last_ack: Option<Duration>,
+    /// The snapshot that this node is sending it, if it is.
+    pub snapshot: Option<Progress>,
 }
 
 /// What every answer says of the node that gives it: the part of [`Status`] that costs nearly nothing to take.
@@ -229,6 +231,8 @@ pub struct Status {
     pub changing: bool,
     /// The smallest id that a new node may have; zero if there is no cluster.
     pub next_id: u64,
+    /// On a leader: why it takes no writes, or none that add anything.
+    pub writes_refused: Option<String>,
     /// Set once this node is certainly no member any more, or not the one that the cluster means: why.
     pub removed: Option<String>,
     /// Set when the node cannot go on.
