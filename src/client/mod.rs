@@ -63,7 +63,7 @@ use std::time::Duration;
 pub use answer::{Answer, Page, Read, Written};
 pub use ask::{Ask, Key, Repeat};
 pub use error::{Error, Problem, Rejection, Unavailable, Unknown};
-pub use pool::{Pool, SendError, authority};
+pub use pool::{Content, Pool, SendError, authority};
 
 use whom::Whom;
 

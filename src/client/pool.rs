@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, Limited};
-use hyper::body::Incoming;
+use hyper::body::{Body as _, Incoming};
 use hyper::client::conn::http1::{SendRequest, handshake};
 use hyper::{Request, Response, Uri, header};
 use hyper_util::rt::TokioIo;
@@ -35,6 +35,15 @@ pub enum SendError {
     /// The other side may have acted on it.
     #[error("sent, no answer: {0}")]
     NoAnswer(String),
+}
+
+/// The body of an answer.
+#[derive(Debug)]
+pub enum Content {
+    /// All of it.
+    Whole(Bytes),
+    /// What is still to come.
+    Stream(Incoming),
 }
 
 /// Connections, kept between requests.
@@ -73,9 +82,28 @@ impl Pool {
     pub async fn send(
         &self,
         address: &str,
-        mut request: Request<Full<Bytes>>,
+        request: Request<Full<Bytes>>,
         deadline: Instant,
     ) -> Result<Response<Bytes>, SendError> {
+        let (head, body) = self
+            .begin(address, request, deadline, false)
+            .await?
+            .into_parts();
+        match body {
+            Content::Whole(bytes) => Ok(Response::from_parts(head, bytes)),
+            Content::Stream(_) => unreachable!("it was to be read whole"),
+        }
+    }
+
+    /// The same, but if `streams`, an answer whose length nobody says is given as it comes: it may be longer than memory, and take
+    /// longer than until `deadline`, by which it must have begun. Its connection is not kept.
+    pub async fn begin(
+        &self,
+        address: &str,
+        mut request: Request<Full<Bytes>>,
+        deadline: Instant,
+        streams: bool,
+    ) -> Result<Response<Content>, SendError> {
         let host = header::HeaderValue::from_str(address)
             .map_err(|_| SendError::NotSent(format!("{address:?} is no address")))?;
         request.headers_mut().insert(header::HOST, host);
@@ -84,10 +112,12 @@ impl Pool {
                 Some(sender) => (sender, false),
                 None => (connect(address, deadline).await?, true),
             };
-            let exchange = exchange(&mut sender, request);
+            let exchange = exchange(&mut sender, request, streams);
             match timeout_at(deadline.into(), exchange).await {
                 Ok(Ok(response)) => {
-                    self.put(address, sender);
+                    if let Content::Whole(_) = response.body() {
+                        self.put(address, sender);
+                    }
                     return Ok(response);
                 }
                 Ok(Err(Failure::NoAnswer(why))) => return Err(SendError::NoAnswer(why)),
@@ -176,7 +206,8 @@ enum Failure {
 async fn exchange(
     sender: &mut SendRequest<Full<Bytes>>,
     request: Request<Full<Bytes>>,
-) -> Result<Response<Bytes>, Failure> {
+    streams: bool,
+) -> Result<Response<Content>, Failure> {
     let response = sender
         .try_send_request(request)
         .await
@@ -185,11 +216,15 @@ async fn exchange(
             None => Failure::NoAnswer(failed.error().to_string()),
         })?;
     let (head, body) = response.into_parts();
+    if streams && body.size_hint().exact().is_none() {
+        return Ok(Response::from_parts(head, Content::Stream(body)));
+    }
     let body = Limited::new(body, ANSWER_LEN_MAX)
         .collect()
         .await
         .map_err(|error| Failure::NoAnswer(format!("the answer broke off: {error}")))?;
-    Ok(Response::from_parts(head, body.to_bytes()))
+    let body = Content::Whole(body.to_bytes());
+    Ok(Response::from_parts(head, body))
 }
 
 #[cfg(test)]
@@ -231,6 +266,36 @@ mod tests {
         for bad in ["https://a:1", "http://a:1/x", "", "http://"] {
             assert!(authority(bad).is_err(), "{bad}");
         }
+    }
+
+    #[tokio::test]
+    async fn an_answer_without_a_length_is_passed_on_as_it_comes() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let (go_on, told) = tokio::sync::oneshot::channel::<()>();
+        tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            read_request(&mut stream).await;
+            let begun = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2\r\nab\r\n";
+            stream.write_all(begun).await.unwrap();
+            // It begins in time; the rest comes after the deadline.
+            told.await.unwrap();
+            stream.write_all(b"2\r\ncd\r\n0\r\n\r\n").await.unwrap();
+        });
+        let pool = Pool::default();
+        let deadline = soon();
+        let begun = pool.begin(&address, request(), deadline, true).await;
+        let Content::Stream(mut body) = begun.unwrap().into_body() else {
+            panic!("it was read whole")
+        };
+        let first = body.frame().await.unwrap().unwrap();
+        assert_eq!(first.into_data().unwrap(), "ab");
+        go_on.send(()).unwrap();
+        assert_eq!(body.collect().await.unwrap().to_bytes(), "cd");
+        assert!(
+            pool.take(&address).is_none(),
+            "a connection with a stream is kept"
+        );
     }
 
     #[tokio::test]

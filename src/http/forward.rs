@@ -13,7 +13,7 @@ use super::answer::INDEX;
 use super::call::{Call, FORWARDED_HEADER, TIMEOUT_HEADER};
 use super::edge::{Edge, REQUEST_ID, SERVED_BY};
 use super::error::{ApiError, Code, Outcome, Problem};
-use crate::client::{Pool, SendError, authority};
+use crate::client::{Content, Pool, SendError, authority};
 use crate::raft::Member;
 
 /// Most attempts for one request: enough for a leader that stops and the one after it.
@@ -69,7 +69,7 @@ impl Forwarder {
             match self.send(call, &leader).await {
                 Ok(response) => match doubt {
                     Some(doubt) if !settles(call, &response) => return Err(unknown(doubt).into()),
-                    _ => return Ok(response.map(Body::from)),
+                    _ => return Ok(response),
                 },
                 Err(SendError::NotSent(why)) => refused = Some(why),
                 // A read that was lost on the way changed nothing.
@@ -92,16 +92,12 @@ impl Forwarder {
         Err(settle(call, Problem::new(Code::NoLeader, detail), doubt).into())
     }
 
-    async fn send(
-        &self,
-        call: &Call,
-        leader: &(u64, Member),
-    ) -> Result<HttpResponse<Bytes>, SendError> {
+    async fn send(&self, call: &Call, leader: &(u64, Member)) -> Result<Response, SendError> {
         let address = authority(&leader.1.client_url).map_err(SendError::NotSent)?;
         let deadline = deadline(call);
         let response = self
             .pool
-            .send(&address, request(call, deadline), deadline)
+            .begin(&address, request(call, deadline), deadline, call.is_safe())
             .await?;
         let (mut head, body) = response.into_parts();
         if !head.headers.contains_key(SERVED_BY) {
@@ -111,7 +107,12 @@ impl Forwarder {
         for name in HOP_HEADERS.iter().chain([&header::DATE]) {
             head.headers.remove(name);
         }
-        Ok(HttpResponse::from_parts(head, body))
+        let body = match body {
+            Content::Whole(bytes) => Body::from(bytes),
+            // An export may be larger than memory, and take longer than a request may.
+            Content::Stream(body) => Body::new(body),
+        };
+        Ok(Response::from_parts(head, body))
     }
 }
 
@@ -132,7 +133,7 @@ fn unknown(doubt: String) -> Problem {
 }
 
 /// Whether the leader's answer after a doubtful attempt says what became of that.
-fn settles(call: &Call, response: &HttpResponse<Bytes>) -> bool {
+fn settles<B>(call: &Call, response: &HttpResponse<B>) -> bool {
     let is_fact = response.headers().contains_key(INDEX);
     response.status().is_success() || is_proof(call, response.status(), is_fact)
 }
