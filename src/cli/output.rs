@@ -204,7 +204,7 @@ fn put(out: &mut impl Write, bytes: &[u8], lost: &OnceLock<String>) {
 
 /// How a command ends that came to `result`, when all it prints is printed or lost.
 pub(super) fn ended(result: Result<(), Failure>) -> Result<(), Failure> {
-    told(result, LOST.get().map_or("", |why| why))
+    told(result, LOST.get().map_or("", String::as_str))
 }
 
 fn told(result: Result<(), Failure>, lost: &str) -> Result<(), Failure> {

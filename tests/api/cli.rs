@@ -4,7 +4,7 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use tokio::io::AsyncReadExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 
 use crate::nodes::{Nodes, run};
@@ -96,6 +96,86 @@ async fn silent() -> String {
         }
     });
     url
+}
+
+/// The URL of a made-up node that answers the first request so, and is without a leader from then on.
+async fn fading(first: Value) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let lost =
+        json!({ "status": 503, "code": "no_leader", "outcome": "not_applied", "retryable": true });
+    tokio::spawn(async move {
+        let mut answers = [(200, first)].into_iter();
+        loop {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut seen = Vec::new();
+            while !seen.ends_with(b"]}") {
+                assert_ne!(stream.read_buf(&mut seen).await.unwrap(), 0);
+            }
+            let (status, body) = answers.next().unwrap_or((503, lost.clone()));
+            let (body, head) = (body.to_string(), format!("HTTP/1.1 {status} x"));
+            let length = body.len();
+            let answer = format!(
+                "{head}\r\nconnection: close\r\nquorate-served-by: 1\r\ncontent-length: {length}\r\n\r\n{body}"
+            );
+            stream.write_all(answer.as_bytes()).await.unwrap();
+        }
+    });
+    url
+}
+
+#[test]
+fn a_batch_that_fails_after_others_is_not_told_as_not_applied() {
+    run(async {
+        let transfer = |id: &str| {
+            json!({ "id": id, "debit_account": "a", "credit_account": "b", "amount": "1" })
+                .to_string()
+                + "\n"
+        };
+        let text: String = ["t1", "t2", "t3"].map(transfer).concat();
+        let (_dir, path) = file("transfers.jsonl", &text);
+        let first = json!({
+            "summary": { "created": 1, "exists": 0, "refused": 1 },
+            "results": [
+                { "id": "t1", "result": "created" },
+                { "id": "t2", "result": "refused", "code": "exceeds_credits", "detail": "too much" },
+            ],
+        });
+        let batch = [
+            "transfer",
+            "batch",
+            &path,
+            "--batch",
+            "2",
+            "--timeout",
+            "300ms",
+        ];
+        let ran = quorate(&fading(first.clone()).await, &batch).await;
+        assert_eq!(ran.code, 10, "{ran:?}");
+        assert!(
+            ran.err.contains("transfers 3 to 3, after 2 that are done"),
+            "{ran:?}"
+        );
+        assert!(ran.out.contains("exceeds_credits"), "{ran:?}");
+        let json = [&batch[..], &["-o", "json"]].concat();
+        let told = quorate(&fading(first).await, &json).await.json();
+        assert_eq!(told["summary"]["created"], 1);
+        assert_eq!(told["refused"][0]["id"], "t2");
+    });
+}
+
+#[test]
+fn what_finds_no_room_on_standard_output_is_no_success() {
+    let full = std::fs::File::options().write(true).open("/dev/full");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_quorate"));
+    let ran = command
+        .arg("alerts")
+        .stdout(full.unwrap())
+        .output()
+        .unwrap();
+    let told = String::from_utf8(ran.stderr).unwrap();
+    assert_eq!(ran.status.code(), Some(10), "{told}");
+    assert!(told.contains("could not be printed"), "{told}");
 }
 
 #[test]

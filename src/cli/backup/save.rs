@@ -73,10 +73,9 @@ impl Partial {
 
     /// Makes it `file`, durably; only if it is told to, in the place of another one.
     fn keep(self, file: &Path, force: bool) -> io::Result<()> {
-        if !force {
-            claim(&self.0, file)?;
-        } else {
-            fs::rename(&self.0, file)?;
+        match force {
+            true => fs::rename(&self.0, file)?,
+            false => claim(&self.0, file)?,
         }
         sync_parent(file)
     }
