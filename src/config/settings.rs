@@ -10,6 +10,7 @@ use std::time::Duration;
 use super::value::{Field, Kind, Value};
 use super::{Config, Layout};
 use crate::machine::command::{BATCH_LEN_MAX, VALUE_LEN_MAX};
+use crate::machine::entry::ENTRY_LEN_MAX;
 
 /// One setting.
 #[derive(Debug)]
@@ -181,7 +182,7 @@ settings! {
         "Entries in flight below which waiting writes are sent at once, not gathered"
     WRITES: batch_commands_max, Kind::Count("commands", 1, 65_536), raft.batch_commands_max;
         "Most commands in one entry of the log"
-    WRITES: batch_bytes_max, Kind::Bytes(4 * KIB, 8 * MIB), raft.batch_bytes_max;
+    WRITES: batch_bytes_max, Kind::Bytes(4 * KIB, ENTRY_LEN_MAX as u64), raft.batch_bytes_max;
         "Bytes of commands at which an entry is full; one command may exceed it"
     WRITES: queue_commands_max, Kind::Count("commands", 1, 1_000_000), raft.queue_commands_max;
         "Most writes waiting to be proposed or in flight; beyond it they are refused as overloaded"

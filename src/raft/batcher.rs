@@ -19,7 +19,7 @@ use openraft::impls::ProgressResponder;
 use openraft::raft::ClientWriteResult;
 
 use super::clocks::LogClock;
-use super::queue::{Backlog, Limits, Queue, Ticket, Waiting};
+use super::queue::{Backlog, Limits, Queue, Ticket, Waiting, full_bytes};
 use super::types::{Commands, Raft, Types};
 use super::{Member, Options, WriteError, Written, convert};
 use crate::machine::{Reply, entry};
@@ -187,10 +187,9 @@ impl Task {
                 self.wait_for_room().await;
                 continue;
             }
-            let batch = self.queue.take(
-                self.options.batch_commands_max,
-                self.options.batch_bytes_max,
-            );
+            let batch = self
+                .queue
+                .take(self.options.batch_commands_max, full_bytes(&self.options));
             if !batch.is_empty() {
                 self.propose(batch).await;
             }
@@ -205,7 +204,7 @@ impl Task {
             .in_flight
             .leaves_room(&backlog, self.options.batch_in_flight)
             || backlog.commands >= self.options.batch_commands_max
-            || backlog.bytes >= self.options.batch_bytes_max
+            || backlog.bytes >= full_bytes(&self.options)
             || self.stuck_at().is_some_and(|at| at <= now());
         gains_nothing && self.log.unflushed_bytes() <= self.options.unflushed_bytes_max
     }

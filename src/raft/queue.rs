@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::{Notify, oneshot};
 
 use super::{Options, WriteError, Written};
+use crate::machine::entry;
 use crate::storage::clock::now;
 
 /// The answer to one command.
@@ -51,6 +52,14 @@ impl From<&Options> for Limits {
             wait_bytes: options.batch_bytes_max.saturating_mul(WAIT_ENTRIES),
         }
     }
+}
+
+/// Bytes of commands at which an entry is full: never more than an entry may have, since one that does not fit into a frame could be
+/// appended here and would reach no other node.
+pub(super) fn full_bytes(options: &Options) -> usize {
+    options
+        .batch_bytes_max
+        .min(entry::ENTRY_LEN_MAX - entry::HEADER_LEN)
 }
 
 /// See the module; shared by the callers and the batcher.

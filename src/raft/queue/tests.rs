@@ -115,6 +115,23 @@ fn a_batch_holds_what_fits_and_at_least_one_command() {
 }
 
 #[test]
+fn a_batch_is_never_more_than_an_entry_may_have() {
+    let commands = 9;
+    let queue = queue(commands, usize::MAX);
+    let _tickets: Vec<_> = (0..commands)
+        .map(|_| queue.enter(vec![], 1 << 20, later()).unwrap())
+        .collect();
+    let options = Options {
+        batch_bytes_max: 8 << 20,
+        ..Options::default()
+    };
+    let taken = queue.take(commands, full_bytes(&options));
+    let bytes: usize = taken.iter().map(|waiting| waiting.weight).sum();
+    assert!(entry::HEADER_LEN + bytes <= entry::ENTRY_LEN_MAX, "{bytes}");
+    assert_eq!(taken.len(), 3, "and no less than fits");
+}
+
+#[test]
 fn what_waits_when_the_queue_closes_is_refused_and_what_comes_later_until_it_opens() {
     let queue = queue(10, 100);
     let why = || WriteError::NotReady("the disk hangs".to_owned());
