@@ -375,6 +375,7 @@ mod tests {
             applied_index: None,
             purged_index: None,
             quorum_ack_age: None,
+            leading: None,
             last_contact: None,
             recovered: true,
             members: vec![

@@ -9,6 +9,8 @@ mod snapshots;
 
 pub(super) use meter::{Endpoint, Meter};
 
+use std::time::Duration;
+
 use axum::extract::State;
 use families::{Families, Sample};
 
@@ -19,7 +21,7 @@ use super::doc::{Operation, schema};
 use super::edge::role_name;
 use super::error::{ApiError, Code};
 use super::routes::Routes;
-use super::{Shared, blocking, consistency};
+use super::{Shared, blocking, consistency, probes};
 use crate::raft::{Agreement, Consistency, DiskSpace, Role, Room, Stats, Status};
 
 /// The format every version of Prometheus reads.
@@ -45,7 +47,8 @@ async fn show(State(app): State<Shared>, Input(call): Input) -> Result<Answer, A
     let text = blocking(move || {
         let mut page = Families::default();
         of_node(&mut page, app.memory_budget_bytes);
-        of_consensus(&mut page, &app.raft.status());
+        let status = app.raft.status();
+        of_consensus(&mut page, &status, app.silence_max);
         let stats = app.raft.stats()?;
         of_requests(&mut page, &stats);
         of_disk(&mut page, &stats);
@@ -69,7 +72,7 @@ fn of_node(page: &mut Families, memory_budget_bytes: u64) {
     );
 }
 
-fn of_consensus(page: &mut Families, status: &Status) {
+fn of_consensus(page: &mut Families, status: &Status, silence_max: Duration) {
     const ROLES: [Role; 5] = [
         Role::Leader,
         Role::Follower,
@@ -85,8 +88,8 @@ fn of_consensus(page: &mut Families, status: &Status) {
     );
     page.gauge(
         "quorate_raft_has_leader",
-        "Whether this node knows a leader.",
-        status.leader.is_some(),
+        "Whether this node hears of a leader, or leads and hears of a majority.",
+        probes::leader_missing(status, silence_max).is_none(),
     );
     page.gauge("quorate_raft_term", "The term.", status.term);
     for (name, help, index) in [
@@ -159,20 +162,23 @@ fn of_members(page: &mut Families, status: &Status) {
             .filter(move |member| leads && member.id != status.node)
     };
     let last = status.last_log_index.unwrap_or(0);
-    let lags = peers().filter_map(|peer| {
-        let lag = last.saturating_sub(peer.matched?);
-        Some(Sample::of(lag).with("peer", &peer.id.to_string()))
+    // A peer that has never answered this leader is as far behind, and as silent, as one can be: without a series nobody would see it.
+    let lags = peers().map(|peer| {
+        let lag = last.saturating_sub(peer.matched.unwrap_or(0));
+        Sample::of(lag).with("peer", &peer.id.to_string())
     });
     page.gauges(
         "quorate_replication_lag_entries",
         "On a leader, entries of the log that a peer does not have.",
         lags.collect(),
     );
-    let ages = peers()
-        .filter_map(|peer| Some(Sample::of(peer.last_ack?).with("peer", &peer.id.to_string())));
+    let ages = peers().filter_map(|peer| {
+        let age = peer.last_ack.or(status.leading)?;
+        Some(Sample::of(age).with("peer", &peer.id.to_string()))
+    });
     page.gauges(
         "quorate_replication_last_ack_age_seconds",
-        "On a leader, time since a peer acknowledged anything.",
+        "On a leader, time since a peer acknowledged anything, or since it leads if the peer never did.",
         ages.collect(),
     );
 }
@@ -344,4 +350,53 @@ fn of_apply(page: &mut Families, stats: &Stats) {
         "Bytes of journal written.",
         apply.journal_bytes,
     );
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::probes::tests::status;
+    use super::*;
+    use crate::raft::{Member, MemberStatus};
+
+    fn page(status: &Status) -> String {
+        let mut page = Families::default();
+        of_consensus(&mut page, status, Duration::from_secs(4));
+        page.text()
+    }
+
+    #[test]
+    fn a_peer_that_was_away_before_this_node_led_is_seen() {
+        let peer = |id| MemberStatus {
+            id,
+            member: Member::default(),
+            voter: true,
+            matched: None,
+            last_ack: None,
+        };
+        let mut seen = status(Role::Leader);
+        seen.last_log_index = Some(700);
+        seen.leading = Some(Duration::from_secs(90));
+        seen.members = vec![peer(1), peer(2)];
+        let page = page(&seen);
+        for series in [
+            "quorate_replication_last_ack_age_seconds{peer=\"2\"} 90",
+            "quorate_replication_lag_entries{peer=\"2\"} 700",
+        ] {
+            assert!(page.lines().any(|line| line == series), "{page}");
+        }
+        assert!(!page.contains("{peer=\"1\"}"), "of itself it says nothing");
+    }
+
+    #[test]
+    fn a_leader_that_is_known_and_not_heard_of_is_none() {
+        let mut seen = status(Role::Follower);
+        assert!(page(&seen).contains("\nquorate_raft_has_leader 1\n"));
+        for contact in [None, Some(Duration::from_secs(5))] {
+            seen.last_contact = contact;
+            assert!(page(&seen).contains("\nquorate_raft_has_leader 0\n"));
+        }
+        // It leads, and no majority has answered for nine seconds.
+        let alone = status(Role::Leader);
+        assert!(page(&alone).contains("\nquorate_raft_has_leader 0\n"));
+    }
 }

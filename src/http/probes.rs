@@ -106,7 +106,8 @@ fn ready_checks(app: &App, status: &Status) -> Vec<Check> {
     ]
 }
 
-fn leader_missing(status: &Status, silence_max: std::time::Duration) -> Option<String> {
+/// Why nobody leads as far as this node can tell: one that is known may be dead since, and a follower without a majority elects none.
+pub(super) fn leader_missing(status: &Status, silence_max: std::time::Duration) -> Option<String> {
     let (since, what) = match (&status.leader, status.role) {
         (None, _) => return Some("unknown".to_owned()),
         (Some(_), Role::Leader) => (status.quorum_ack_age, "a quorum acknowledged this leader"),
@@ -142,13 +143,14 @@ async fn version(_: State<Shared>, Input(call): Input) -> Result<Answer, ApiErro
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use std::time::Duration;
 
     use super::*;
     use crate::raft::Member;
 
-    fn status(role: Role) -> Status {
+    /// What a node in this part says: it knows a leader, and heard of it a second ago.
+    pub(in crate::http) fn status(role: Role) -> Status {
         Status {
             node: 1,
             cluster_id: None,
@@ -161,6 +163,7 @@ mod tests {
             applied_index: None,
             purged_index: None,
             quorum_ack_age: Some(Duration::from_secs(9)),
+            leading: None,
             last_contact: Some(Duration::from_secs(1)),
             recovered: true,
             members: Vec::new(),

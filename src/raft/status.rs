@@ -1,6 +1,6 @@
 //! This node's view of itself and the cluster, from what the core publishes: taking it costs the core nothing.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use openraft::async_runtime::WatchReceiver;
@@ -16,9 +16,16 @@ use crate::storage::clock::now;
 use crate::storage::identity::DataDir;
 use crate::storage::watch;
 
-/// When a leader was last heard of; clones share it.
+/// When a leader was last heard of, and since when this node leads; clones share it.
 #[derive(Clone, Default)]
-pub(super) struct LastContact(Arc<Mutex<Option<Instant>>>);
+pub(super) struct LastContact(Arc<Mutex<Heard>>);
+
+#[derive(Clone, Copy, Default)]
+struct Heard {
+    contact: Option<Instant>,
+    /// The term in which this node leads, and when that was first seen.
+    leading: Option<(u64, Instant)>,
+}
 
 /// What a status is made of.
 #[derive(Clone)]
@@ -37,22 +44,41 @@ pub(super) struct StatusSource {
 impl LastContact {
     /// How long ago that was.
     pub(super) fn get(&self) -> Option<Duration> {
-        let contact = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let contact = self.lock().contact;
         contact.map(|contact| now().saturating_duration_since(contact))
     }
 
     fn set(&self, contact: Instant) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(contact);
+        self.lock().contact = Some(contact);
+    }
+
+    /// Notes in which term this node leads, if it does.
+    fn note_leading(&self, term: Option<u64>) {
+        let mut heard = self.lock();
+        if heard.leading.map(|(term, _)| term) != term {
+            heard.leading = term.map(|term| (term, now()));
+        }
+    }
+
+    /// How long this node has led in `term`.
+    fn leading(&self, term: u64) -> Option<Duration> {
+        let (_, since) = self.lock().leading.filter(|(known, _)| *known == term)?;
+        Some(now().saturating_duration_since(since))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Heard> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Notes when the leader's vote was last renewed: the core keeps that and publishes it nowhere. At start it claims to have
+/// Notes since when this node leads, and when the leader's vote was last renewed: the core keeps that and publishes it nowhere. At start it claims to have
 /// been renewed just then; that is not a contact.
 pub(super) async fn watch_contact(raft: Raft, contact: LastContact, options: Options) {
     let mut ticks = tokio::time::interval(options.heartbeat);
     let mut before = None;
     loop {
         ticks.tick().await;
+        contact.note_leading(leads_in(&raft.metrics().borrow_watched()));
         let heard = raft
             .with_raft_state(|state| (state.vote_ref().committed, state.vote_last_modified()))
             .await;
@@ -96,6 +122,10 @@ impl StatusSource {
             applied_index: applied,
             purged_index: metrics.purged.as_ref().map(|id| id.index),
             quorum_ack_age: ack_age.filter(|_| leads),
+            leading: leads.then(|| {
+                let seen = self.contact.leading(metrics.current_term);
+                seen.unwrap_or_default()
+            }),
             last_contact: if leads {
                 Some(Duration::ZERO)
             } else {
@@ -129,6 +159,11 @@ impl StatusSource {
             committed_index: metrics.local_committed.as_ref().map(|id| id.index),
         }
     }
+}
+
+/// The term in which this node leads, if it does.
+fn leads_in(metrics: &RaftMetrics<Types>) -> Option<u64> {
+    (role(metrics) == Role::Leader).then_some(metrics.current_term)
 }
 
 fn role(metrics: &RaftMetrics<Types>) -> Role {

@@ -216,6 +216,8 @@ pub struct Status {
     pub purged_index: Option<u64>,
     /// On a leader: time since a quorum last acknowledged it.
     pub quorum_ack_age: Option<Duration>,
+    /// On a leader: how long it has led in this term.
+    pub leading: Option<Duration>,
     /// Time since a leader was last heard of (zero on a leader); `None` if never.
     pub last_contact: Option<Duration>,
     /// Everything that was committed before the start is applied: reads may be served.
