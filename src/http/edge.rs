@@ -246,6 +246,11 @@ impl Edge {
             if problem.code == Code::NotReady && stopping > Phase::Serving {
                 problem.code = Code::ShuttingDown;
             }
+            // Here, where every refusal comes by, whoever made it. What the leader refused, the leader counts.
+            if problem.code == Code::Overloaded {
+                let setting = problem.extra.get("setting").and_then(Value::as_str);
+                self.app.meter.overloaded(setting);
+            }
             problem.render(&Frame {
                 instance: call.uri.path(),
                 request_id: &call.request_id,

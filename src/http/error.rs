@@ -234,12 +234,22 @@ pub(super) fn unhealthy(answer: Answer) -> Answer {
     answer.status(StatusCode::SERVICE_UNAVAILABLE)
 }
 
+/// What bounds the writes that wait for consensus, which says in words which of these was reached.
+const QUEUE_SETTINGS: [&str; 3] = ["queue_commands_max", "queue_bytes_max", "queue_wait_max"];
+
 impl From<WriteError> for ApiError {
     fn from(error: WriteError) -> ApiError {
         let detail = error.to_string();
         match error {
             WriteError::NotLeader(leader) => ApiError::NotLeader(leader),
-            WriteError::Overloaded { .. } => ApiError::new(Code::Overloaded, detail),
+            WriteError::Overloaded { limit } => {
+                let problem = Problem::new(Code::Overloaded, detail);
+                match QUEUE_SETTINGS.iter().find(|name| limit.contains(*name)) {
+                    Some(setting) => problem.with("setting", *setting).into(),
+                    // It would have waited longer than it had time.
+                    None => problem.into(),
+                }
+            }
             WriteError::Expired => ApiError::new(Code::WriteTimeout, detail),
             WriteError::NotReady(_) => ApiError::new(Code::NotReady, detail),
             WriteError::TooLarge { len, max } => Problem::new(Code::BodyTooLarge, detail)

@@ -255,6 +255,11 @@ fn of_disk(page: &mut Families, stats: &Stats) {
         "What the files of the state take on the disk.",
         stats.state_bytes,
     );
+    page.gauges(
+        "quorate_state_set_aside",
+        "States that were found damaged, set aside by a start and are still kept in the data directory.",
+        stats.states_aside.map(Sample::of).into_iter().collect(),
+    );
     page.gauge(
         "quorate_idempotency_keys",
         "Idempotency keys held, with what was answered under them.",

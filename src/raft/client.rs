@@ -256,6 +256,7 @@ impl Client {
             state_bytes: node.state.disk_bytes()?,
             answers_held: node.state.answers_held()?,
             snapshots: node.snapshots.stats(),
+            states_aside: State::count_aside(&node.dir.state_dir()).ok(),
             disk: node.space.get(),
             scrub: node.scrubbed.read(),
         })

@@ -152,6 +152,8 @@ pub struct Stats {
     pub answers_held: u64,
     /// Snapshots and their transfers.
     pub snapshots: SnapshotStats,
+    /// Damaged states that were set aside and are still kept; `None` if the disk does not say.
+    pub states_aside: Option<usize>,
     /// The disk.
     pub disk: DiskSpace,
     /// What was read again of what is on the disk.

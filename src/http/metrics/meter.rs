@@ -12,6 +12,19 @@ use crate::raft::Histogram;
 /// Classes of status: the first digit, from 1.
 const CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
 
+/// What may be short when a request is refused as overloaded: the setting that bounds it, or the request's own deadline.
+const SHORT: [&str; 9] = [
+    "connections_max",
+    "connections_per_address_max",
+    "bodies_bytes_max",
+    "lag_max",
+    "writes_max",
+    "queue_commands_max",
+    "queue_bytes_max",
+    "queue_wait_max",
+    "timeout",
+];
+
 /// Requests to one endpoint.
 #[derive(Debug)]
 pub(in crate::http) struct Endpoint {
@@ -28,6 +41,8 @@ pub(in crate::http) struct Meter {
     /// Requests that reached no endpoint.
     elsewhere: Endpoint,
     in_flight: AtomicI64,
+    /// Refusals as overloaded, by what was [`SHORT`].
+    overloads: [AtomicU64; SHORT.len()],
 }
 
 /// A request that is being answered; not any more once this is dropped.
@@ -73,6 +88,7 @@ impl Meter {
             endpoints,
             elsewhere: Endpoint::new(&Method::OPTIONS, "none"),
             in_flight: AtomicI64::new(0),
+            overloads: Default::default(),
         }
     }
 
@@ -90,6 +106,12 @@ impl Meter {
         took: Duration,
     ) {
         endpoint.unwrap_or(&self.elsewhere).count(status, took);
+    }
+
+    /// Counts a refusal as overloaded, for want of what `setting` bounds; without one, of time.
+    pub(in crate::http) fn overloaded(&self, setting: Option<&str>) {
+        let place = SHORT.iter().position(|short| Some(*short) == setting);
+        self.overloads[place.unwrap_or(SHORT.len() - 1)].fetch_add(1, Relaxed);
     }
 
     /// What was counted. An endpoint nobody asked is left out.
@@ -126,6 +148,15 @@ impl Meter {
             "Time from the head of a request to its answer.",
             times,
         );
+        let overloads = SHORT
+            .iter()
+            .zip(&self.overloads)
+            .map(|(setting, count)| Sample::of(count.load(Relaxed)).with("setting", setting));
+        page.counters(
+            "quorate_overload_rejections_total",
+            "Requests that this node refused as overloaded, by the setting that bounds what was short; timeout: the time they had.",
+            overloads.collect(),
+        );
         let in_flight = u64::try_from(self.in_flight.load(Relaxed)).unwrap_or(0);
         page.gauge(
             "quorate_http_in_flight",
@@ -138,5 +169,36 @@ impl Meter {
 impl Drop for InFlight<'_> {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refusal_is_counted_by_what_was_short() {
+        let meter = Meter::new(Vec::new());
+        for setting in [
+            Some("lag_max"),
+            Some("lag_max"),
+            Some("queue_bytes_max"),
+            None,
+        ] {
+            meter.overloaded(setting);
+        }
+        let mut page = Families::default();
+        meter.show(&mut page);
+        let page = page.text();
+        for (setting, count) in [
+            ("lag_max", 2),
+            ("queue_bytes_max", 1),
+            ("timeout", 1),
+            ("writes_max", 0),
+        ] {
+            let line =
+                format!("quorate_overload_rejections_total{{setting=\"{setting}\"}} {count}");
+            assert!(page.lines().any(|shown| shown == line), "{line}\n{page}");
+        }
     }
 }

@@ -170,17 +170,8 @@ pub(super) fn set_aside(root: &Path, why: &str) -> io::Result<PathBuf> {
     if alarm::marked(root).is_none() {
         alarm::mark(root, why)?;
     }
-    let number = |path: &Path| {
-        let rest = path.to_str()?.strip_prefix(root.to_str()?)?;
-        rest.strip_prefix(".damaged-")?.parse::<u64>().ok()
-    };
     let parent = root.parent().ok_or(io::ErrorKind::NotFound)?;
-    let mut kept = Vec::new();
-    for entry in fs::read_dir(parent)? {
-        let path = entry?.path();
-        kept.extend(number(&path).map(|number| (number, path)));
-    }
-    kept.sort_unstable();
+    let mut kept = aside(root)?;
     let next = kept.last().map_or(1, |(number, _)| number + 1);
     let mut aside = root.as_os_str().to_owned();
     aside.push(format!(".damaged-{next}"));
@@ -192,6 +183,22 @@ pub(super) fn set_aside(root: &Path, why: &str) -> io::Result<PathBuf> {
         fs::remove_dir_all(old)?;
     }
     Ok(aside)
+}
+
+/// The states of `root` that were set aside and are still there, oldest first, each with its number.
+pub(super) fn aside(root: &Path) -> io::Result<Vec<(u64, PathBuf)>> {
+    let number = |path: &Path| {
+        let rest = path.to_str()?.strip_prefix(root.to_str()?)?;
+        rest.strip_prefix(".damaged-")?.parse::<u64>().ok()
+    };
+    let parent = root.parent().ok_or(io::ErrorKind::NotFound)?;
+    let mut kept = Vec::new();
+    for entry in fs::read_dir(parent)? {
+        let path = entry?.path();
+        kept.extend(number(&path).map(|number| (number, path)));
+    }
+    kept.sort_unstable();
+    Ok(kept)
 }
 
 fn failed(root: &Path, error: &io::Error) -> Unusable {

@@ -154,6 +154,14 @@ impl State {
         dirs::set_aside(dir, why)
     }
 
+    /// How many states that were in `dir` were set aside and are still kept beside.
+    ///
+    /// # Errors
+    /// If the disk fails.
+    pub fn count_aside(dir: &Path) -> std::io::Result<usize> {
+        Ok(dirs::aside(dir)?.len())
+    }
+
     fn open_tuned(dir: &Path, tuning: Tuning, hook: Option<Hook>) -> Result<State, Unusable> {
         let core = match dirs::find(dir)? {
             Found::Current(path) => Core::open(&path, tuning, hook).map_err(unusable)?,

@@ -375,11 +375,13 @@ fn a_state_that_lost_a_file_is_damaged_and_one_that_is_in_use_is_not() {
 fn what_is_set_aside_is_kept_twice_and_no_more() {
     let dir = tempfile::tempdir().unwrap();
     let root = dir.path().join("state");
+    assert_eq!(State::count_aside(&root).unwrap(), 0);
     for number in 1..=4 {
         drop(open(&root, tuning(false), None));
         let aside = State::set_aside(&root, "of a test").unwrap();
         assert_eq!(aside, dir.path().join(format!("state.damaged-{number}")));
         assert!(!root.exists() && aside.join("DAMAGED").exists());
+        assert_eq!(State::count_aside(&root).unwrap(), number.min(2));
     }
     let mut kept: Vec<_> = fs::read_dir(dir.path())
         .unwrap()
