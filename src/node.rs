@@ -17,7 +17,6 @@ use hyper::service::service_fn;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::net::TcpListener;
 use tokio::runtime::{Builder, Handle, Runtime};
-use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
@@ -28,10 +27,12 @@ use crate::http::listener::{self, Phase};
 use crate::http::{App, Edge, peer};
 use crate::raft;
 use crate::storage::identity::DataDir;
+use signals::Signals;
 
 mod allocator;
 mod remains;
 mod restore;
+mod signals;
 
 pub use allocator::tune_allocator;
 pub use remains::{Remains, remains};
@@ -39,6 +40,10 @@ pub use restore::{Restored, restore};
 
 /// How often a running node looks whether its core has failed.
 const FAULT_CHECK: Duration = Duration::from_millis(500);
+
+/// How long threads may still be at work once a node has stopped, or was stopped while it started. Whatever had to be finished is, or
+/// was given up with an error: what is left waits for a disk, which may be for ever.
+const REST: Duration = Duration::from_secs(2);
 
 /// Runs a node until a signal or a fault ends it.
 ///
@@ -56,7 +61,12 @@ pub fn serve(config: Config) -> anyhow::Result<()> {
     let client_handle = clients
         .as_ref()
         .map_or_else(|| main.handle().clone(), |r| r.handle().clone());
-    main.block_on(run(config, client_handle))
+    let ended = main.block_on(run(config, client_handle, Signals::listen()?));
+    // Dropped, they would wait for such threads without end.
+    for runtime in [Some(main), clients].into_iter().flatten() {
+        runtime.shutdown_timeout(REST);
+    }
+    ended
 }
 
 /// Files that a node opens besides connections: the log, the state, itself.
@@ -103,28 +113,20 @@ fn runtime(name: &str, workers: usize) -> anyhow::Result<Runtime> {
     builder.build().context("starting threads")
 }
 
-async fn run(config: Config, clients: Handle) -> anyhow::Result<()> {
-    let mut terminate = signal(SignalKind::terminate()).context("watching for SIGTERM")?;
-    let mut interrupt = signal(SignalKind::interrupt()).context("watching for SIGINT")?;
+async fn run(config: Config, clients: Handle, mut signals: Signals) -> anyhow::Result<()> {
     // A start may take long, if the state has to come from a peer.
     let node = tokio::select! {
         node = Node::start(config, &clients) => node?,
-        _ = terminate.recv() => bail!("stopped by SIGTERM while it was starting"),
-        _ = interrupt.recv() => bail!("stopped by SIGINT while it was starting"),
+        name = signals.first() => bail!("stopped by {name} while it was starting"),
     };
     let name = tokio::select! {
-        _ = terminate.recv() => "SIGTERM",
-        _ = interrupt.recv() => "SIGINT",
+        name = signals.first() => name,
         fault = node.failed() => bail!("the core of this node failed: {fault}"),
         // Said in the log already. It ends in good order: nothing is wrong with it.
         () = node.removed() => "removed from the cluster",
     };
-    tracing::info!("{name}: stopping; a signal stops at once");
-    tokio::select! {
-        stopped = node.stop() => stopped,
-        _ = terminate.recv() => bail!("stopped at once by a second signal"),
-        _ = interrupt.recv() => bail!("stopped at once by a second signal"),
-    }
+    tracing::info!("{name}: stopping; another signal ends this process at once");
+    node.stop().await
 }
 
 /// A running node.
