@@ -24,7 +24,7 @@ use tower::Service;
 
 use crate::config::{Config, Layout, Stop};
 use crate::http::listener::{self, Phase};
-use crate::http::{App, Edge, peer};
+use crate::http::{App, Edge, Front, peer};
 use crate::raft;
 use crate::storage::identity::DataDir;
 use signals::Signals;
@@ -155,30 +155,41 @@ impl Node {
         let peer_listener = bind(config.peer_listen, "--peer-listen").await?;
         let (client_addr, peer_addr) = (client_listener.local_addr()?, peer_listener.local_addr()?);
         let member = config.member(client_addr, peer_addr)?;
-        let dir = Arc::new(DataDir::open(&config.data_dir, config.node_id)?);
+        let (stage, staged) = watch::channel("it opens its data directory");
         let memory_budget_bytes = config.memory_budget_bytes();
+        let requests = Arc::new(config.requests);
+        let front = Arc::new(Front::new(config.node_id, staged, requests.clone()));
+        let (client_phase, client_follow) = watch::channel(Phase::Serving);
+        // Serves from here on, so that nobody takes a node that starts for dead. Ends with its phase, should the start fail.
+        let client_task = clients.spawn(serve_clients(
+            client_listener,
+            front.clone(),
+            config.clients,
+            client_follow.clone(),
+        ));
+        let dir = Arc::new(DataDir::open(&config.data_dir, config.node_id)?);
         let silence_max = config.raft.election_max * 2;
         let options = config.raft.clone();
-        let (client, peer) =
-            raft::start(dir, config.log, config.state, options, member.clone()).await?;
+        let (client, peer) = raft::start(
+            dir,
+            config.log,
+            config.state,
+            options,
+            member.clone(),
+            &stage,
+        )
+        .await?;
 
-        let (client_phase, client_follow) = watch::channel(Phase::Serving);
         let (peer_phase, peer_follow) = watch::channel(Phase::Serving);
         let peer_task = tokio::spawn(serve_peers(peer_listener, peer, config.peers, peer_follow));
         let app = App {
             raft: client.clone(),
-            phase: client_follow.clone(),
+            phase: client_follow,
             silence_max,
-            limits: Arc::new(config.requests),
+            limits: requests,
             memory_budget_bytes,
         };
-        let edge = Edge::new(app);
-        let client_task = clients.spawn(serve_clients(
-            client_listener,
-            edge,
-            config.clients,
-            client_follow,
-        ));
+        front.open(Edge::new(app));
         tracing::info!(
             node = config.node_id,
             version = env!("CARGO_PKG_VERSION"),
@@ -267,15 +278,15 @@ async fn bind(address: SocketAddr, flag: &str) -> anyhow::Result<TcpListener> {
 
 async fn serve_clients(
     listener: TcpListener,
-    edge: Edge,
+    front: Arc<Front>,
     limits: listener::Limits,
     phase: watch::Receiver<Phase>,
 ) {
-    let (refusing, measuring) = (edge.clone(), edge.clone());
+    let (refusing, measuring) = (front.clone(), front.clone());
     let refuse: listener::Refuse = Arc::new(move |refused| refusing.refuse(refused));
     let service = service_fn(move |request: Request<Incoming>| {
-        let edge = edge.clone();
-        async move { Ok::<_, Infallible>(edge.answer(request).await) }
+        let front = front.clone();
+        async move { Ok::<_, Infallible>(front.answer(request).await) }
     });
     tokio::select! {
         () = listener::serve(listener, service, limits, Some(refuse), phase) => {}

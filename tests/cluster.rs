@@ -30,6 +30,8 @@ mod recover;
 mod replace;
 #[path = "cluster/snapshot.rs"]
 mod snapshot;
+#[path = "cluster/starting.rs"]
+mod starting;
 #[path = "cluster/writers.rs"]
 mod writers;
 

@@ -54,8 +54,16 @@ async fn start(root: &Path, id: u64, listener: TcpListener) -> Node {
         cache_bytes: 8 << 20,
         ..state::Options::default()
     };
-    let started =
-        quorate::raft::start(Arc::new(dir), log::Options::default(), state, options(), me).await;
+    let (stage, _) = tokio::sync::watch::channel("");
+    let started = quorate::raft::start(
+        Arc::new(dir),
+        log::Options::default(),
+        state,
+        options(),
+        me,
+        &stage,
+    )
+    .await;
     let (client, peer) = started.unwrap();
     let (stop, stopped) = oneshot::channel();
     tokio::spawn(quorate::http::peer::serve(listener, peer, async {

@@ -33,7 +33,8 @@ const HELD_LEN_MIN: usize = 64 << 10;
 /// Longest request id taken over from a client, in bytes.
 const REQUEST_ID_LEN_MAX: usize = 128;
 
-const NODE: HeaderName = HeaderName::from_static("quorate-node");
+/// Header of the node that answers.
+pub(super) const NODE: HeaderName = HeaderName::from_static("quorate-node");
 const ROLE: HeaderName = HeaderName::from_static("quorate-role");
 /// Header of the node whose word an answer is.
 pub(super) const SERVED_BY: HeaderName = HeaderName::from_static("quorate-served-by");
@@ -167,37 +168,6 @@ impl Edge {
 
     /// The bytes of an answer to what the listener refuses.
     pub fn refuse(&self, refused: Refused) -> Bytes {
-        let overloaded = |detail: String, setting: &str, limit: usize| {
-            let problem = Problem::new(Code::Overloaded, detail);
-            problem.with("limit", limit).with("setting", setting)
-        };
-        let problem = match refused {
-            Refused::Connections(max) => {
-                let detail =
-                    format!("there are as many connections as connections_max allows, {max}");
-                overloaded(detail, "connections_max", max)
-            }
-            Refused::Address(address, max) => {
-                let detail = format!(
-                    "{address} has as many connections as connections_per_address_max allows, {max}"
-                );
-                overloaded(detail, "connections_per_address_max", max)
-            }
-            Refused::Head(status) => match status {
-                StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE => {
-                    let detail = "the head has more bytes than head_bytes_max or more headers than headers_max";
-                    Problem::new(Code::HeadTooLarge, detail)
-                }
-                StatusCode::URI_TOO_LONG => {
-                    let detail = "path and query have more bytes than uri_bytes_max";
-                    Problem::new(Code::UriTooLong, detail)
-                }
-                _ => Problem::new(
-                    Code::MalformedRequest,
-                    "the head of the request is not HTTP/1.1",
-                ),
-            },
-        };
         // Nothing of the request is known, not even whether it asks for a change.
         let call = Call {
             request_id: self.ids.of(&HeaderMap::new()),
@@ -210,7 +180,7 @@ impl Edge {
             remote: None,
             endpoint: OnceLock::new(),
         };
-        let mut response = self.finish(&call, Err(problem.into()));
+        let mut response = self.finish(&call, Err(refusal(refused).into()));
         let headers = response.headers_mut();
         headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
         wire_bytes(response)
@@ -276,8 +246,43 @@ impl Edge {
     }
 }
 
+/// Why the listener refuses.
+pub(super) fn refusal(refused: Refused) -> Problem {
+    let overloaded = |detail: String, setting: &str, limit: usize| {
+        let problem = Problem::new(Code::Overloaded, detail);
+        problem.with("limit", limit).with("setting", setting)
+    };
+    match refused {
+        Refused::Connections(max) => {
+            let detail = format!("there are as many connections as connections_max allows, {max}");
+            overloaded(detail, "connections_max", max)
+        }
+        Refused::Address(address, max) => {
+            let detail = format!(
+                "{address} has as many connections as connections_per_address_max allows, {max}"
+            );
+            overloaded(detail, "connections_per_address_max", max)
+        }
+        Refused::Head(status) => match status {
+            StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE => {
+                let detail =
+                    "the head has more bytes than head_bytes_max or more headers than headers_max";
+                Problem::new(Code::HeadTooLarge, detail)
+            }
+            StatusCode::URI_TOO_LONG => {
+                let detail = "path and query have more bytes than uri_bytes_max";
+                Problem::new(Code::UriTooLong, detail)
+            }
+            _ => Problem::new(
+                Code::MalformedRequest,
+                "the head of the request is not HTTP/1.1",
+            ),
+        },
+    }
+}
+
 /// A whole answer as it is sent.
-fn wire_bytes(response: Response) -> Bytes {
+pub(super) fn wire_bytes(response: Response) -> Bytes {
     let (head, body) = response.into_parts();
     let body = body.collect().now_or_never();
     let body = body
@@ -355,13 +360,14 @@ fn add_standing(headers: &mut HeaderMap, standing: &Standing, applied: u64) {
 
 /// Makes ids of requests: a random start for each process, then a count.
 #[derive(Debug)]
-struct RequestIds {
+pub(super) struct RequestIds {
     process: String,
     count: AtomicU64,
 }
 
 impl RequestIds {
-    fn new() -> RequestIds {
+    /// Another start.
+    pub(super) fn new() -> RequestIds {
         let random = uuid::Uuid::new_v4().simple().to_string();
         RequestIds {
             process: random[..12].to_owned(),
@@ -370,7 +376,7 @@ impl RequestIds {
     }
 
     /// The client's id if it is short and printable, else a new one.
-    fn of(&self, headers: &HeaderMap) -> String {
+    pub(super) fn of(&self, headers: &HeaderMap) -> String {
         let given = headers
             .get(REQUEST_ID)
             .and_then(|value| value.to_str().ok());

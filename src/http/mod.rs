@@ -39,7 +39,7 @@
 //! request says beyond what is known is refused, because a typo must not weaken a guarantee.
 //!
 //! # How a request passes through
-//! [`listener`] accepts, [`edge`] reads the whole body and gives the request an id, [`mod@routes`] finds its endpoint and checks what
+//! [`listener`] accepts, [`starting`] answers until the node has started, [`edge`] reads the whole body and gives the request an id, [`mod@routes`] finds its endpoint and checks what
 //! the client accepts, a handler of the resource's file decodes it
 //! ([`call`], [`json`]), calls [`crate::raft::Client`] once and encodes an [`answer`]. If the leader has to do it,
 //! the edge forwards the request there ([`crate::client::Pool`]), one hop and no further. Errors become problems
@@ -116,6 +116,8 @@ mod time;
 
 mod probes;
 
+pub mod starting;
+
 mod page;
 
 mod answer;
@@ -128,6 +130,7 @@ pub use call::parse_duration;
 pub use edge::Edge;
 pub use limits::Limits;
 pub use listener::Phase;
+pub use starting::Front;
 pub use time::rfc3339_now;
 
 use std::sync::Arc;

@@ -55,9 +55,10 @@ fn probe(operation: Operation) -> Operation {
 }
 
 /// One line of a probe: what was looked at, and what is wrong with it.
-type Check = (&'static str, Option<String>);
+pub(super) type Check = (&'static str, Option<String>);
 
-fn lines(checks: &[Check]) -> Answer {
+/// The answer of a probe.
+pub(super) fn lines(checks: &[Check]) -> Answer {
     let mut text = String::new();
     for (name, wrong) in checks {
         match wrong {

@@ -167,7 +167,8 @@ impl Default for Options {
 }
 
 /// Starts consensus over an open data directory: opens log and state, recovers, starts the tasks. `peer_addr` and
-/// `client_url` are what this node tells others of itself when a cluster is formed.
+/// `client_url` are what this node tells others of itself when a cluster is formed. Some of that may wait for a disk or for peers, for
+/// as long as it takes: `stage` is told for what.
 ///
 /// # Errors
 /// If log or state cannot be opened or recovered; the message says what to do.
@@ -177,6 +178,7 @@ pub async fn start(
     state: crate::storage::state::Options,
     options: Options,
     me: Member,
+    stage: &tokio::sync::watch::Sender<&'static str>,
 ) -> anyhow::Result<(Client, Peer)> {
     let started = tokio::time::Instant::now();
     let vitals = vitals::Vitals {
@@ -184,7 +186,9 @@ pub async fn start(
         space: space::Space::of_dir(options.space, dir.path()),
         heard: heard::Heard::default(),
     };
+    stage.send_replace("it waits for room on its disk");
     space::wait_for_start(&vitals.space).await;
+    stage.send_replace("it reads its log");
     let net = network::Network::new(dir.clone(), &options, vitals.clone());
     let call: form::UnaryCall = Arc::new(|addr, call, body| {
         Box::pin(async move {
@@ -200,7 +204,9 @@ pub async fn start(
         call: call.clone(),
         is_alone: false,
     };
+    stage.send_replace("it opens its state, or waits for another one from a peer");
     let state = opening.open().await?;
+    stage.send_replace("it starts consensus");
     let parts = start::Parts {
         log: opening.log,
         state,

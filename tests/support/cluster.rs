@@ -329,7 +329,8 @@ impl Cluster {
         tracer
     }
 
-    fn signal(&mut self, id: u64, name: &str) {
+    /// Sends node `id` the signal `name`.
+    pub(crate) fn signal(&mut self, id: u64, name: &str) {
         let pid = self.node(id).process.as_ref().expect("it runs").id();
         // The shell's own `kill`: a signal cannot be sent from safe Rust without one more dependency.
         let command = format!("kill -{name} {pid}");
