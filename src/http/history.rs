@@ -148,8 +148,12 @@ async fn answer(
         Range::bad_cursor(&mut params);
     }
     params.problems.finish()?;
-    let permit = app.raft.read(level, deadline).await?;
+    let mut permit = app.raft.read(level, deadline).await?;
     let begin = begin.flatten();
+    if begin.is_some() {
+        // What it will show is as old as its first page, whenever that was.
+        permit.staleness = None;
+    }
     if let Some((pin, _)) = begin
         && app.raft.view().index() < pin
         && !app.raft.wait_applied(pin, deadline).await

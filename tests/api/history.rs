@@ -137,6 +137,12 @@ fn every_page_shows_the_moment_of_the_first() {
                 .expect("more")
                 .to_owned();
             let second = nodes.get(1, &format!("{target}&cursor={cursor}")).await;
+            assert_eq!(first.header("quorate-staleness"), "0ms");
+            assert_eq!(
+                second.header("quorate-staleness"),
+                "unknown",
+                "it shows what the first one showed"
+            );
             if sort == "created_at" {
                 assert_eq!(ids(&second), rest);
                 assert_eq!(second.json()["index"], first.json()["index"]);
