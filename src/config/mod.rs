@@ -146,7 +146,7 @@ impl Config {
     /// Refuses settings that cannot work or would expose data.
     ///
     /// # Errors
-    /// If a listener is reachable from other machines without `insecure_no_auth`, or timings contradict each other.
+    /// If a listener is reachable from other machines without `insecure_no_auth`, or settings contradict each other.
     pub fn check(&self) -> anyhow::Result<()> {
         if self.node_id == 0 {
             bail!("node id 0 is reserved: count from 1");
@@ -183,6 +183,12 @@ impl Config {
         let largest = requests.batch_body_bytes_max.max(requests.body_bytes_max);
         if requests.bodies_bytes_max < largest {
             bail!("--bodies-bytes-max must have room for one body of {largest} bytes");
+        }
+        if requests.bodies_bytes_max < requests.page_bytes_max {
+            bail!(
+                "--bodies-bytes-max must have room for one page of --page-bytes-max {} bytes",
+                requests.page_bytes_max
+            );
         }
         if requests.timeout_default > requests.timeout_max {
             bail!(
@@ -263,7 +269,7 @@ mod tests {
     }
 
     #[test]
-    fn timings_that_cannot_work_are_refused() {
+    fn settings_that_contradict_each_other_are_refused() {
         let base = config("127.0.0.1:1", "127.0.0.1:2");
         let mut slow = base.clone();
         slow.raft.heartbeat = slow.raft.election_min;
@@ -271,6 +277,10 @@ mod tests {
         let mut equal = base.clone();
         equal.raft.election_max = equal.raft.election_min;
         assert!(equal.check().is_err());
+        let mut narrow = base.clone();
+        narrow.requests.page_bytes_max = narrow.requests.bodies_bytes_max + 1;
+        let refused = narrow.check().unwrap_err().to_string();
+        assert!(refused.contains("--page-bytes-max"), "{refused}");
         let nobody = Config { node_id: 0, ..base };
         assert!(nobody.check().is_err());
     }
