@@ -78,7 +78,8 @@ fn files_needed(config: &Config) -> u64 {
     FILES.saturating_add(u64::try_from(connections).unwrap_or(u64::MAX))
 }
 
-/// Lets this process open `needed` files at once. Out of files, a node could not write its state, and would stop.
+/// Lets this process open `needed` files at once, and as many more as the system grants it: a state has the more files the larger it
+/// is. Out of files, a node could not write its state, and would stop.
 ///
 /// # Errors
 /// If the system's hard limit is lower.
@@ -88,17 +89,17 @@ pub fn raise_open_files(needed: u64) -> anyhow::Result<()> {
         limit.current.unwrap_or(u64::MAX),
         limit.maximum.unwrap_or(u64::MAX),
     );
-    if soft >= needed {
-        return Ok(());
-    }
-    if hard < needed {
+    if soft.max(hard) < needed {
         bail!(
             "up to {needed} files may have to be open at once, for twice connections_max, peer_connections_max and {FILES} \
              more, but the limit is {hard}: raise it (ulimit -Hn, LimitNOFILE=) or lower those settings"
         );
     }
+    if soft >= hard {
+        return Ok(());
+    }
     let raised = Rlimit {
-        current: Some(needed),
+        current: limit.maximum,
         ..limit
     };
     setrlimit(Resource::Nofile, raised).context("raising the limit of open files")
