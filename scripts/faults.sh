@@ -24,7 +24,8 @@
 #                                          that make something durable, in a build that has them: 400 (with root, half of them
 #                                          lose their power there)
 #   scripts/faults.sh sim [--seeds N] [--seed S] [--scenario NAME] [--twice N] [--count]
-#                                          the cluster in a simulation, where a seed is a run: N seeds on all cores
+#                                          the cluster in a simulation, where a seed is a run: N seeds on all cores;
+#                                          sim --regressions plays those of tests/faults/sim/regressions.txt
 #   scripts/faults.sh flips [--flips N] [--nodes N] [--seed S]
 #                                          one harm at a time to the files of a node, 40,000 bits among them: is any silent?
 #   scripts/faults.sh lint                 lints what is built for the fault tests alone

@@ -19,7 +19,8 @@ cargo test --release --locked
 say "test: the API against its description"
 scripts/schemathesis.sh short
 say "test: the cluster in a simulation, from fixed seeds"
-scripts/faults.sh sim --seeds 50 --twice 3
+scripts/faults.sh sim --seeds 50 --twice 10
+scripts/faults.sh sim --regressions
 say "test: nodes killed, frozen and cut off under load, and what their clients saw checked"
 scripts/faults.sh short
 say "test: nodes killed while transfers are posted by the thousand, and the books held against all of them"

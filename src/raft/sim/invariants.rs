@@ -3,7 +3,9 @@
 //! - What is committed at an index stays there, the same on every node that says it is committed (log matching).
 //! - Who leads holds everything that was committed by leaders before it (leader completeness).
 //! - The same entries give the same digest.
-//! - While a process lives, neither its term nor what it has committed or applied goes back.
+//! - While a process lives, neither its vote, which is a term and a node, nor what it has committed or applied goes back.
+//! - Nor does a vote go back over a restart behind one under which the node led: it gave that one to itself. (Of what a node voted and
+//!   did not say before it ended, nobody knows.)
 
 use std::collections::BTreeMap;
 
@@ -23,6 +25,8 @@ pub(super) struct Invariants {
     /// By index, the digest after it.
     digests: BTreeMap<u64, [u8; 32]>,
     nodes: BTreeMap<u64, Seen>,
+    /// By node, the newest term in which it led, in whatever process.
+    led: BTreeMap<u64, u64>,
     /// The newest leader: its term, then its node.
     pub(super) leader: Option<(u64, u64)>,
 }
@@ -31,6 +35,8 @@ pub(super) struct Invariants {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Seen {
     term: u64,
+    /// Whom it votes for in that term. A later one may follow in the same term, an earlier one may not.
+    votes_for: u64,
     leads: bool,
     /// Number of entries committed.
     committed: u64,
@@ -55,11 +61,17 @@ impl Invariants {
             return Ok(());
         }
         trace.note("node", &[id, now.term, u64::from(now.leads), now.committed]);
-        if now.term < before.term
+        // A process that has not read its vote yet says that it has none.
+        let led = self.led.get(&id).filter(|_| now.term > 0);
+        let led = led.map(|term| (*term, id)).unwrap_or_default();
+        if (now.term, now.votes_for) < (before.term, before.votes_for).max(led)
             || now.committed < before.committed
             || now.applied < before.applied
         {
-            return Err(format!("node {id} went back from {before:?} to {now:?}"));
+            return Err(format!(
+                "node {id} went back from {before:?} to {now:?}; it led in term {}",
+                led.0
+            ));
         }
         if now.committed > before.committed {
             self.commits(id, node, before.committed, now.committed)?;
@@ -102,6 +114,7 @@ impl Invariants {
 
     fn leads(&mut self, id: u64, node: &Running, term: u64) -> Result<(), String> {
         self.leader = self.leader.max(Some((term, id)));
+        self.led.insert(id, term);
         let older = |(entry, _): &&(LogId, blake3::Hash)| (entry.term, entry.node) <= (term, id);
         let Some((last, _)) = self.committed.iter().rev().find(older) else {
             return Ok(());
@@ -120,8 +133,10 @@ fn seen(node: &Running) -> Seen {
     let metrics = node.client.node.raft.metrics();
     let metrics = metrics.borrow_watched();
     let committed = metrics.local_committed.as_ref();
+    let vote = convert::vote(&metrics.vote);
     Seen {
-        term: metrics.current_term,
+        term: vote.term,
+        votes_for: vote.node,
         leads: metrics.state == ServerState::Leader,
         committed: committed.map_or(0, |id| id.index + 1),
         applied: metrics.last_applied.as_ref().map(convert::log_id),

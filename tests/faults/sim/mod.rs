@@ -9,6 +9,7 @@
 //! |---|---|
 //! | a fault | its variant in `nemesis::Fault` and its arms there |
 //! | a scenario | its function in [`scenario`], its line in `scenario::ALL` |
+//! | a seed that was red | its line in `regressions.txt` |
 
 mod clients;
 
@@ -20,6 +21,7 @@ mod scenario;
 
 mod stage;
 
+use std::fs;
 use std::path::PathBuf;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -27,6 +29,7 @@ use std::thread;
 use std::time::Instant;
 
 use anyhow::Context as _;
+use serde_json::json;
 
 use crate::claims::store::Files;
 
@@ -42,6 +45,9 @@ pub(crate) struct Options {
     /// Steps taken on purpose instead of faults drawn by chance.
     #[arg(long)]
     scenario: Option<String>,
+    /// The seeds of `regressions.txt` instead.
+    #[arg(long, conflicts_with_all = ["seeds", "seed", "scenario", "dir"])]
+    regressions: bool,
     /// Play so many of them a second time: they must be the same.
     #[arg(long, default_value_t = 0)]
     twice: u64,
@@ -54,6 +60,9 @@ pub(crate) struct Options {
     /// Where a red run is left.
     #[arg(long, value_name = "DIR")]
     root: Option<PathBuf>,
+    /// Where `sim.json` says what was found, and a red run is left instead.
+    #[arg(long, value_name = "DIR", conflicts_with = "root")]
+    dir: Option<PathBuf>,
 }
 
 /// What came of a seed.
@@ -64,6 +73,10 @@ pub(crate) struct Played {
     red: Vec<String>,
     /// Operations that were answered.
     answered: u64,
+    /// Of these, reads that a lease served.
+    by_lease: u64,
+    /// Faults that met a leader.
+    on_leader: u64,
     /// What was simulated, in milliseconds.
     simulated_ms: u64,
     /// The steps were taken as they should be, in time; always so without a scenario.
@@ -79,12 +92,17 @@ impl Played {
             files: Files::default(),
             red: vec![why],
             answered: 0,
+            by_lease: 0,
+            on_leader: 0,
             simulated_ms: 0,
             is_set: false,
             trace: Default::default(),
         }
     }
 }
+
+/// So many seeds must have met everything together.
+const BATCH: u64 = 20;
 
 type Play = fn(u64) -> Played;
 
@@ -95,8 +113,10 @@ struct Total {
     red: AtomicU64,
     set: AtomicU64,
     answered: AtomicU64,
+    by_lease: AtomicU64,
+    on_leader: AtomicU64,
     simulated_ms: AtomicU64,
-    first_red: Mutex<Option<u64>>,
+    first_red: Mutex<Option<(u64, Vec<String>)>>,
     stop: AtomicBool,
 }
 
@@ -109,6 +129,39 @@ pub(crate) fn play(options: &Options, say: fn(&str)) -> anyhow::Result<bool> {
     if let Some(notice) = quorate::mutants::choose(named.as_deref()).map_err(anyhow::Error::msg)? {
         say(&notice);
     }
+    if !options.regressions {
+        return play_seeds(options, say);
+    }
+    let mut is_green = true;
+    for (seed, scenario) in regressions()? {
+        let options = Options {
+            seeds: 1,
+            seed: Some(seed),
+            scenario,
+            ..options.clone()
+        };
+        is_green &= play_seeds(&options, say)?;
+    }
+    Ok(is_green)
+}
+
+/// Seeds that were red once, each with its scenario if it is one.
+fn regressions() -> anyhow::Result<Vec<(u64, Option<String>)>> {
+    let lines = include_str!("regressions.txt").lines();
+    let told = lines.map(|line| line.split('#').next().unwrap_or_default().trim());
+    let parsed = told.filter(|told| !told.is_empty()).map(|told| {
+        let (seed, scenario) = told.split_once(' ').unwrap_or((told, ""));
+        let seed = seed.parse().with_context(|| format!("no seed: {told}"))?;
+        Ok((
+            seed,
+            (!scenario.is_empty()).then(|| scenario.trim().to_owned()),
+        ))
+    });
+    parsed.collect()
+}
+
+/// Plays as many seeds as the options say; whether all were green, and so many as there must be met what they are to meet.
+fn play_seeds(options: &Options, say: fn(&str)) -> anyhow::Result<bool> {
     let play = match &options.scenario {
         None => run::play as Play,
         Some(name) => scenario::named(name).with_context(|| format!("no scenario {name}"))?,
@@ -134,7 +187,37 @@ pub(crate) fn play(options: &Options, say: fn(&str)) -> anyhow::Result<bool> {
         return Err(error);
     }
     say(&summary(&total, began.elapsed().as_secs_f64()));
-    Ok(total.red.into_inner() == 0)
+    if let Some(dir) = &options.dir {
+        let first = total.first_red.lock().expect("nobody panics holding it");
+        let (seed, red) = first.clone().unzip();
+        let report = json!({
+            "played": total.played.load(Ordering::Relaxed), "first_red": seed, "red": red.unwrap_or_default(),
+        });
+        fs::create_dir_all(dir)?;
+        fs::write(
+            dir.join("sim.json"),
+            serde_json::to_string_pretty(&report)? + "\n",
+        )?;
+    }
+    let missing = missing(&total);
+    for what in &missing {
+        say(&format!("RED: {what}"));
+    }
+    Ok(total.red.into_inner() == 0 && missing.is_empty())
+}
+
+/// What so many seeds prove nothing without.
+fn missing(total: &Total) -> Vec<String> {
+    let played = total.played.load(Ordering::Relaxed);
+    let due = [
+        ("no lease read was served", &total.by_lease),
+        ("no fault met the leader", &total.on_leader),
+    ];
+    let is_missing = |number: &AtomicU64| played >= BATCH && number.load(Ordering::Relaxed) == 0;
+    let missing = due.iter().filter(|(_, number)| is_missing(number));
+    missing
+        .map(|(what, _)| format!("in {played} seeds {what}"))
+        .collect()
 }
 
 /// Plays seeds until there are no more, or one is red.
@@ -167,6 +250,10 @@ fn farm(
             .set
             .fetch_add(u64::from(played.is_set), Ordering::Relaxed);
         total.answered.fetch_add(played.answered, Ordering::Relaxed);
+        total.by_lease.fetch_add(played.by_lease, Ordering::Relaxed);
+        total
+            .on_leader
+            .fetch_add(played.on_leader, Ordering::Relaxed);
         total
             .simulated_ms
             .fetch_add(played.simulated_ms, Ordering::Relaxed);
@@ -188,13 +275,13 @@ fn red(
     if first.is_some() {
         return Ok(());
     }
-    *first = Some(seed);
+    *first = Some((seed, played.red.clone()));
     total.stop.store(!options.count, Ordering::Relaxed);
     say(&format!("RED: seed {seed}"));
     for what in played.red.iter().take(3) {
         say(&format!("  {what}"));
     }
-    if let Some(root) = &options.root {
+    if let Some(root) = options.dir.as_ref().or(options.root.as_ref()) {
         let dir = root.join(format!("sim-{seed}"));
         played.files.write(&dir)?;
         say(&format!("  left in {}", dir.display()));
@@ -215,11 +302,14 @@ fn summary(total: &Total, seconds: f64) -> String {
     let get = |number: &AtomicU64| number.load(Ordering::Relaxed);
     let played = get(&total.played);
     format!(
-        "{played} seeds in {seconds:.1} s ({:.1} a second), {} red; {} as they should be set, {:.1} hours simulated, {} operations answered",
+        "{played} seeds in {seconds:.1} s ({:.1} a second), {} red; {} as they should be set, {:.1} hours simulated, {} operations answered, \
+         {} reads served by a lease, {} faults on a leader",
         played as f64 / seconds,
         get(&total.red),
         get(&total.set),
         get(&total.simulated_ms) as f64 / 3_600_000.0,
         get(&total.answered),
+        get(&total.by_lease),
+        get(&total.on_leader),
     )
 }

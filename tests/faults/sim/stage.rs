@@ -41,6 +41,8 @@ pub(crate) struct Stage {
     led: Option<(u64, u64)>,
     seed: u64,
     answered: u64,
+    by_lease: u64,
+    on_leader: u64,
 }
 
 /// The listener of a node's peers, as axum takes it.
@@ -119,6 +121,8 @@ impl Stage {
             led: None,
             seed,
             answered: 0,
+            by_lease: 0,
+            on_leader: 0,
         };
         stage.say(&Happening::Phase("calm".to_owned()));
         Ok(stage)
@@ -130,7 +134,9 @@ impl Stage {
 
     /// Writes an event down.
     pub(crate) fn record(&mut self, event: Event) {
-        self.answered += u64::from(event.kind == crate::history::Kind::Ok);
+        let is_answered = event.kind == crate::history::Kind::Ok;
+        self.answered += u64::from(is_answered);
+        self.by_lease += u64::from(is_answered && event.level == Some(Level::Lease));
         self.recorder.record(event).expect("memory can be written");
     }
 
@@ -148,7 +154,9 @@ impl Stage {
     pub(crate) fn install(&mut self, fault: &str, nodes: &[u64]) -> u64 {
         self.next_step += 1;
         let id = self.next_step;
-        self.say(&Happening::Install(fault.to_owned(), self.step(id, nodes)));
+        let step = self.step(id, nodes);
+        self.on_leader += u64::from(step.on_leader);
+        self.say(&Happening::Install(fault.to_owned(), step));
         id
     }
 
@@ -333,6 +341,8 @@ impl Stage {
             files,
             red,
             answered: self.answered,
+            by_lease: self.by_lease,
+            on_leader: self.on_leader,
             simulated_ms,
             is_set,
             trace,
