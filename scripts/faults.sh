@@ -147,9 +147,14 @@ build_mutants() {
   build_harness
 }
 
+# What harms files and what simulates runs within the harness: so it is built with the known bugs too, once more as it was, and
+# plays those that it then has.
 mutants() {
+  build_harness --features simulation,mutants
+  mkdir --parents "$(dirname "$MUTANTS")"
+  cp --force "$HARNESS" "$MUTANTS-harness"
   build_mutants
-  "$HARNESS" mutants --root "$RUNS" --binary "$MUTANTS" "$@"
+  "$HARNESS" mutants --root "$RUNS" --binary "$MUTANTS" --harness "$MUTANTS-harness" "$@"
 }
 
 # With one of the known bugs beside, if one is named.

@@ -18,6 +18,7 @@
 use super::id::AccountNumber;
 use super::record::{Balance, TransferRecord};
 use super::store::Ledger;
+use crate::mutants::{self, Mutant};
 
 /// One account's part in a posted transfer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,7 +38,7 @@ pub struct Side {
 #[inline]
 pub fn sides(transfer: &TransferRecord<'_>) -> Option<[Side; 2]> {
     if transfer.refusal != 0 {
-        return None;
+        return leg_of_refused(transfer).filter(|_| mutants::on(Mutant::RefusalLeavesLeg));
     }
     let before = |sum: u128| {
         sum.checked_sub(transfer.amount)
@@ -62,6 +63,24 @@ pub fn sides(transfer: &TransferRecord<'_>) -> Option<[Side; 2]> {
             after: credit,
         },
     ])
+}
+
+/// The debit of a refused transfer between accounts that exist, and the credit that it does not get: for
+/// [`Mutant::RefusalLeavesLeg`] only.
+fn leg_of_refused(transfer: &TransferRecord<'_>) -> Option<[Side; 2]> {
+    let (debit, credit) = (transfer.debit_after, transfer.credit_after);
+    let has_both = transfer.debit != 0 && transfer.credit != 0 && transfer.debit != transfer.credit;
+    let debits = debit.debits.checked_add(transfer.amount)?;
+    let unmoved = |account, balance| Side {
+        account,
+        before: balance,
+        after: balance,
+    };
+    let debited = Side {
+        after: Balance { debits, ..debit },
+        ..unmoved(transfer.debit, debit)
+    };
+    has_both.then_some([debited, unmoved(transfer.credit, credit)])
 }
 
 /// Moves `held`, the balance a store keeps, from before to after; `ledger` is the account's.

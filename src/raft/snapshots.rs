@@ -21,6 +21,7 @@ use super::Replica;
 use super::convert;
 use super::stats::SnapshotStats;
 use super::types::{RaftSnapshot, RaftSnapshotMeta, RaftStoredMembership, SnapshotData};
+use crate::mutants::{self, Mutant};
 use crate::storage::LogId;
 use crate::storage::clock::now;
 use crate::storage::directory;
@@ -297,7 +298,14 @@ impl Snapshots {
         let known = known.map(|known| (known.path.as_path(), &known.manifest));
         let identity = self.inner.identity.as_ref();
         let cluster = identity.and_then(|dir| dir.identity().cluster_id);
-        let made = snapshot::make(|at| state.checkpoint(at), path, cluster, known);
+        let checkpoint = |at: &Path| {
+            let mut held = state.checkpoint(at)?;
+            if mutants::on(Mutant::SnapshotMislabelled) {
+                held.applied = state.applied();
+            }
+            Ok(held)
+        };
+        let made = snapshot::make(checkpoint, path, cluster, known);
         if made.is_err() {
             let _ = fs::remove_dir_all(path);
         }

@@ -26,13 +26,11 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
-use quorate::mutants::{self, Mutant};
+use quorate::mutants;
+use serde_json::json;
 
 use self::harm::Harm;
 use crate::random::Random;
-
-/// Mutants that these trials are to find; the harness itself must be built with them.
-pub(crate) const MUTANTS: &[Mutant] = &[Mutant::DamageBelieved, Mutant::LogDamageSkipped];
 
 /// Silent harms that are told in full.
 const TOLD_MAX: usize = 5;
@@ -56,8 +54,12 @@ pub(crate) struct Options {
     #[arg(long, value_name = "FILE", env = "QUORATE_BIN")]
     binary: Option<PathBuf>,
     /// Where trials are made and, if any is red, left.
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", default_value = "target/faults")]
     root: PathBuf,
+    /// Where `flips.json` says what was found; the trials are made there too. Made below the root if not given, and gone if nothing
+    /// was silent.
+    #[arg(long, value_name = "DIR")]
+    dir: Option<PathBuf>,
 }
 
 /// Files by name.
@@ -157,9 +159,8 @@ pub(crate) fn play(options: &Options, say: fn(&str)) -> anyhow::Result<bool> {
         say(&notice);
     }
     let began = Instant::now();
-    let dir = options
-        .root
-        .join(format!("flips-{}-{}", options.seed, std::process::id()));
+    let name = format!("flips-{}-{}", options.seed, std::process::id());
+    let dir = options.dir.clone().unwrap_or(options.root.join(name));
     fs::create_dir_all(&dir).with_context(|| dir.display().to_string())?;
     let mut random = Random::new(options.seed);
     let mut table = Table::default();
@@ -190,7 +191,7 @@ pub(crate) fn play(options: &Options, say: fn(&str)) -> anyhow::Result<bool> {
     for what in silent.clone().take(TOLD_MAX) {
         say(&format!("SILENT {what}"));
     }
-    let is_green = silent.count() == 0;
+    let is_green = silent.clone().count() == 0;
     say(&format!(
         "{} seed {}: {} flips and {} other harms in process, {} on nodes of a cluster; {} silent; {:.0} s",
         if is_green { "GREEN" } else { "RED" },
@@ -203,6 +204,17 @@ pub(crate) fn play(options: &Options, say: fn(&str)) -> anyhow::Result<bool> {
     ));
     if is_green {
         fs::remove_dir_all(&dir)?;
+    }
+    if options.dir.is_some() || !is_green {
+        fs::create_dir_all(&dir)?;
+        let report = json!({
+            "seed": options.seed, "flips": flips.iter().sum::<usize>(), "trials": all.iter().sum::<usize>() + nodes.tried,
+            "silent": silent.clone().count(), "told": silent.take(TOLD_MAX).collect::<Vec<_>>(),
+        });
+        fs::write(
+            dir.join("flips.json"),
+            serde_json::to_string_pretty(&report)? + "\n",
+        )?;
     }
     Ok(is_green)
 }

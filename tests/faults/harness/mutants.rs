@@ -3,6 +3,8 @@
 //!
 //! A run may be red for any reason, a failure of the harness among them. Only the promises named here count.
 
+mod cases;
+
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -14,173 +16,8 @@ use clap::Args;
 use quorate::mutants::{self, Mutant};
 use serde_json::Value;
 
-use crate::flips;
-
-/// How a mutant is brought to light.
-enum By {
-    /// A run: workload, faults, seconds of faults.
-    Run(&'static str, &'static str, u64),
-    /// The same with the lease that nodes have by default, and faults that last as much longer: longer than a client waits.
-    Long(&'static str, &'static str, u64),
-    /// A scenario, by name.
-    Scenario(&'static str),
-    /// Outages under volume: `kills` or `cuts`, so many.
-    Volume(&'static str, &'static str),
-}
-
-/// A mutant, and who must find it.
-struct Case {
-    mutant: Mutant,
-    by: By,
-    /// Promises of which one at least must be broken.
-    breaks: &'static [&'static str],
-}
-
-/// What a scenario finds.
-const STALE: &str = "stale read";
-
-/// Mutants that only the simulation finds (`QUORATE_MUTANT=NAME scripts/faults.sh sim`): real disks are too fast for them.
-const SIMULATED: &[Mutant] = &[Mutant::VoteNotSynced];
-
-/// Every mutant that is found.
-const CASES: &[Case] = &[
-    case(
-        Mutant::AckBeforeSync,
-        By::Run("set,register", "power", 25),
-        &["set", "witness", "linear", "crash"],
-    ),
-    case(Mutant::AckBeforeSync, By::Volume("kills", "60"), FOUND),
-    case(Mutant::AckBeforeSync, By::Volume("cuts", "60"), FOUND),
-    case(Mutant::AckBeforeSync, By::Volume("points", "40"), FOUND),
-    case(
-        Mutant::TransferPostedAgain,
-        By::Volume("kills", "20"),
-        FOUND,
-    ),
-    case(
-        Mutant::VoteNotSaved,
-        By::Run("register", "kill,partition", 20),
-        &["witness", "linear", "durable", "digests", "crash"],
-    ),
-    case(
-        Mutant::VoteGrantedTwice,
-        By::Run("register", "partition,kill", 20),
-        &["witness", "linear", "durable", "digests", "crash"],
-    ),
-    case(Mutant::NoVoteGate, By::Scenario("bridge-restart"), &[STALE]),
-    case(
-        Mutant::LeaderRestored,
-        By::Run("register", "power", 25),
-        &["witness", "linear", "durable", "digests", "crash"],
-    ),
-    case(
-        Mutant::LeaseUnchecked,
-        By::Scenario("paused-leader"),
-        &[STALE],
-    ),
-    case(
-        Mutant::LeaseWithoutMargin,
-        By::Scenario("fast-followers"),
-        &[STALE],
-    ),
-    case(
-        Mutant::LeaseFromReceiveTime,
-        By::Scenario("late-answers"),
-        &[STALE],
-    ),
-    case(Mutant::StateNotAtomic, By::Volume("kills", "30"), FOUND),
-    case(
-        Mutant::LeaseKeptInTransfer,
-        By::Scenario("deaf-transfer"),
-        &[STALE],
-    ),
-    case(
-        Mutant::ReadIndexUnconfirmed,
-        By::Run("register", "partition", 30),
-        &["linear", "witness"],
-    ),
-    case(
-        Mutant::ReadUnapplied,
-        By::Run("register", "moves,kill", 15),
-        &["linear", "witness"],
-    ),
-    case(
-        Mutant::ReadAnywhere,
-        By::Run("register", "none", 5),
-        &["linear", "witness"],
-    ),
-    case(
-        Mutant::AppliedTooHigh,
-        By::Run("register", "none", 5),
-        &["witness"],
-    ),
-    case(
-        Mutant::BankReadTorn,
-        By::Run("bank", "none", 5),
-        &["bank", "witness"],
-    ),
-    case(
-        Mutant::TimeoutNotApplied,
-        By::Long("register", "pause,partition", 40),
-        &["witness", "linear"],
-    ),
-    case(
-        Mutant::AnswersSwapped,
-        By::Run("register", "none", 5),
-        &["linear", "witness"],
-    ),
-    case(
-        Mutant::KeysForgotten,
-        By::Run("register", "none", 8),
-        &["linear", "witness", "once"],
-    ),
-    case(
-        Mutant::TransferPostedAgain,
-        By::Run("ledger", "none", 8),
-        &["witness", "once", "bank"],
-    ),
-    case(Mutant::ChainNotAtomic, By::Volume("kills", "20"), FOUND),
-    case(
-        Mutant::PurgeBeyondSnapshot,
-        By::Run("register", "kill,away", 25),
-        &["witness", "linear", "durable", "digests", "crash"],
-    ),
-    case(
-        Mutant::OldIdAfterWipe,
-        By::Run("register", "members,kill", 40),
-        &[
-            "witness", "linear", "durable", "digests", "crash", "members",
-        ],
-    ),
-    case(
-        Mutant::StaleTerm,
-        By::Run("register", "partition,pause", 25),
-        &["witness", "linear", "durable", "digests", "crash"],
-    ),
-    case(Mutant::SyncErrorIgnored, By::Volume("eio", "60"), FOUND),
-    case(
-        Mutant::LimitsIgnored,
-        By::Run("bank", "none", 5),
-        &["bank", "witness"],
-    ),
-    case(
-        Mutant::LegLost,
-        By::Run("bank", "none", 5),
-        &["bank", "witness", "crash"],
-    ),
-    case(
-        Mutant::CasUnconditional,
-        By::Run("register", "none", 5),
-        &["linear", "witness"],
-    ),
-];
-
-/// What outages under volume find.
-const FOUND: &[&str] = &["lost", "doubled", "books", "crash"];
-
-const fn case(mutant: Mutant, by: By, breaks: &'static [&'static str]) -> Case {
-    Case { mutant, by, breaks }
-}
+use self::cases::{By, CASES, Case, INVARIANT, SILENT, STALE};
+use crate::promises;
 
 /// Mutants, each run until it is found.
 #[derive(Clone, Debug, Args)]
@@ -196,10 +33,16 @@ pub(crate) struct Options {
     /// A binary that was built with mutants.
     #[arg(long, value_name = "FILE")]
     binary: PathBuf,
+    /// This harness, built with mutants and the simulation: what harms files and simulates runs in it.
+    #[arg(long, value_name = "FILE")]
+    harness: PathBuf,
     /// Where runs are left.
     #[arg(long, value_name = "DIR", default_value = "target/faults")]
     root: PathBuf,
 }
+
+/// What is said of outages that take what this machine does not give, root as a rule.
+const SKIPPED: &str = "(not possible here)";
 
 /// What came of a case.
 struct Outcome {
@@ -211,12 +54,9 @@ struct Outcome {
     took: Duration,
 }
 
-/// Mutants that no case is about, nor the simulation, nor any harm to files.
+/// Mutants that no case is about.
 pub(crate) fn forgotten() -> Vec<&'static str> {
-    let has_case = |mutant: &Mutant| {
-        let is_elsewhere = flips::MUTANTS.contains(mutant) || SIMULATED.contains(mutant);
-        is_elsewhere || CASES.iter().any(|case| case.mutant == *mutant)
-    };
+    let has_case = |mutant: &Mutant| CASES.iter().any(|case| case.mutant == *mutant);
     let without = Mutant::ALL.iter().filter(|mutant| !has_case(mutant));
     without.map(|mutant| mutant.name()).collect()
 }
@@ -290,7 +130,8 @@ fn find(options: &Options, case: &Case) -> anyhow::Result<Outcome> {
             .partition(|promise| case.breaks.contains(&promise.as_str()));
         beside.extend(other);
         let took = start.elapsed();
-        if !broken.is_empty() || took.as_secs() >= options.patience {
+        let is_skipped = beside.iter().any(|one| one == SKIPPED);
+        if !broken.is_empty() || is_skipped || took.as_secs() >= options.patience {
             beside.sort();
             beside.dedup();
             return Ok(Outcome {
@@ -313,42 +154,83 @@ fn run(
     start: Instant,
 ) -> anyhow::Result<Vec<String>> {
     let _ = fs::remove_dir_all(dir);
-    // This very program, though it may be built anew meanwhile.
-    let mut command = Command::new("/proc/self/exe");
-    match by {
-        By::Run(workload, faults, seconds) | By::Long(workload, faults, seconds) => {
-            let is_long = matches!(by, By::Long(..));
+    let left = options.patience.saturating_sub(start.elapsed().as_secs());
+    let mut command = match by {
+        By::Flips(_) | By::Sim(..) => Command::new(&options.harness),
+        // This very program, though it may be built anew meanwhile.
+        _ => {
+            let mut command = Command::new("/proc/self/exe");
+            command.env("QUORATE_BIN", &options.binary);
             command
-                .args(["run", "--workload", workload, "--faults", faults])
-                .args(["--seconds", &seconds.to_string()])
-                .args(faults.contains("away").then_some("--snapshots"))
-                .args(["--lease-ms", if is_long { "2000" } else { "700" }])
         }
-        By::Scenario(scenario) => {
-            // Three clusters, as many tries as there may be time for.
-            let left = options.patience.saturating_sub(start.elapsed().as_secs());
-            let tries = (left / 4).clamp(3, 50).to_string();
-            command.args(["scenario", scenario, "--until-red", "--tries", &tries])
-        }
-        By::Volume(outages, hits) => command.args([
-            outages,
-            "--hits",
-            hits,
-            "--transfers",
-            "60000",
-            "--batch",
-            "100",
-        ]),
     };
     command
-        .args(["--seed", &seed.to_string(), "--dir"])
+        .args(arguments(by, seed, left))
+        .arg("--dir")
         .arg(dir)
-        .arg("--binary")
-        .arg(&options.binary)
         .env(mutants::VARIABLE, name)
         .stdin(Stdio::null())
         .stdout(Stdio::null());
     command.status().context("a run of its own")?;
+    broken(by, dir)
+}
+
+/// What the harness is told to do; `left` is how many seconds it may take.
+fn arguments(by: &By, seed: u64, left: u64) -> Vec<String> {
+    let seeded = seed.to_string();
+    let mut words = vec!["--seed", &seeded];
+    let numbers: Vec<String>;
+    let command = match by {
+        By::Run(workload, faults, seconds) | By::Long(workload, faults, seconds) => {
+            numbers = vec![seconds.to_string()];
+            let lease = if matches!(by, By::Long(..)) {
+                "2000"
+            } else {
+                "700"
+            };
+            words.extend(["--workload", workload, "--faults", faults]);
+            words.extend(["--seconds", &numbers[0], "--lease-ms", lease]);
+            words.extend(faults.contains("away").then_some("--snapshots"));
+            "run"
+        }
+        By::Scenario(scenario) => {
+            // Three clusters, as many tries as there may be time for.
+            numbers = vec![(left / 4).clamp(3, 50).to_string()];
+            words.extend([*scenario, "--until-red", "--tries", &numbers[0]]);
+            "scenario"
+        }
+        By::Volume(outages, hits) => {
+            words.extend(["--hits", hits, "--batch", "100"]);
+            // Disks are filled one after the other and not as fast as nodes are killed.
+            let transfers = match *outages {
+                "full" => "3000",
+                _ => "60000",
+            };
+            words.extend(["--transfers", transfers]);
+            outages
+        }
+        By::Flips(flips) => {
+            numbers = vec![flips.to_string()];
+            words.extend(["--nodes", "0", "--flips", &numbers[0]]);
+            "flips"
+        }
+        By::Sim(scenario, seeds) => {
+            // Not the seeds of the run before.
+            numbers = vec![seeds.to_string(), (1 + (seed - 1) * seeds).to_string()];
+            words[1] = &numbers[1];
+            words.extend(["--seeds", &numbers[0]]);
+            if let Some(scenario) = scenario {
+                words.extend(["--scenario", scenario]);
+            }
+            "sim"
+        }
+    };
+    let words = std::iter::once(command).chain(words);
+    words.map(str::to_owned).collect()
+}
+
+/// What the run left in `dir` says is broken.
+fn broken(by: &By, dir: &Path) -> anyhow::Result<Vec<String>> {
     match by {
         By::Run(..) | By::Long(..) => {
             let report = json_file(&dir.join("run.json"))?;
@@ -374,6 +256,7 @@ fn run(
             }
             Ok(broken)
         }
+        By::Volume(..) if !dir.join("volume.json").exists() => Ok(vec![SKIPPED.to_owned()]),
         By::Volume(..) => {
             let report = json_file(&dir.join("volume.json"))?;
             let findings = report["findings"].as_array().context("no findings")?;
@@ -381,6 +264,28 @@ fn run(
             let kinds: BTreeSet<&str> = kinds.collect();
             Ok(kinds.into_iter().map(str::to_owned).collect())
         }
+        By::Flips(_) => {
+            let report = json_file(&dir.join("flips.json"))?;
+            let silent = report["silent"].as_u64().context("no count")?;
+            Ok(Vec::from_iter((silent > 0).then(|| SILENT.to_owned())))
+        }
+        By::Sim(..) => {
+            let report = json_file(&dir.join("sim.json"))?;
+            let red = report["red"].as_array().context("nothing is said")?;
+            let kinds = red.iter().filter_map(|what| Some(kind_of(what.as_str()?)));
+            let kinds: BTreeSet<&str> = kinds.collect();
+            Ok(kinds.into_iter().map(str::to_owned).collect())
+        }
+    }
+}
+
+/// The promise that a finding of the simulation is about. What is about none is an invariant, or a node's own check that ended it.
+fn kind_of(what: &str) -> &str {
+    let named = what.split_once(": ").map_or("", |(name, _)| name);
+    match promises::ALL.iter().any(|promise| promise.name == named) {
+        true => named,
+        false if what.contains("no progress") => "(no progress)",
+        false => INVARIANT,
     }
 }
 
@@ -394,6 +299,8 @@ fn row(case: &Case, outcome: &Outcome) -> String {
         By::Run(workload, faults, _) | By::Long(workload, faults, _) => (workload, faults),
         By::Scenario(name) => ("probe", name),
         By::Volume(outages, _) => ("batches", outages),
+        By::Flips(_) => ("files", "flips"),
+        By::Sim(scenario, _) => ("(simulation)", scenario.unwrap_or("by chance")),
     };
     let spaced = |names: &str| names.replace(',', ", ").replace("none", "nothing");
     let (told, seconds) = match outcome.broken.as_slice() {

@@ -100,7 +100,7 @@ impl Outages {
             let due = self.aim.transfers * self.hits.min(self.aim.hits) / self.aim.hits.max(1);
             wait(load, due)?;
             thread::sleep(Duration::from_millis(self.random.below(250)));
-            if !load.findings().is_empty() {
+            if !load.findings().is_empty() || !self.findings.is_empty() {
                 return Ok(());
             }
             self.hit(nodes, load)
@@ -199,7 +199,7 @@ impl Outages {
         }
         if self.outage == Outage::Fill && some + all > 0 && load.no_room() == 0 {
             let what = "disks of a majority were full, and no write was refused for it";
-            findings.push(Finding::new("failure", what));
+            findings.push(Finding::new("unnoticed", what));
         }
         findings
     }
@@ -232,10 +232,11 @@ impl Outages {
         let seen = Instant::now();
         while !ended.is_empty() && seen.elapsed() < LOOP {
             let dead = nodes.look_for_dead()?;
-            anyhow::ensure!(
-                dead.is_empty(),
-                "nodes {dead:?} end again and again while their disks are full"
-            );
+            if !dead.is_empty() {
+                let what = format!("nodes {dead:?} end again and again while their disks are full");
+                self.findings.push(Finding::new("crash", what));
+                return fill(nodes, chosen, false);
+            }
             thread::sleep(LOOK);
         }
         fill(nodes, chosen, false)?;
