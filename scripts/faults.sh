@@ -239,8 +239,15 @@ def counted(run):
     for kind, phases in statistics["operations"].items():
         for outcomes in phases.values():
             count["answered " + kind] += outcomes.get("ok", 0)
+    # What was asked for at level lease and answered as level leader says so, and counts there.
+    for level in ["leader", "lease", "follower"]:
+        count["reads that reached level " + level] += count_asked(statistics, level)
+    fell_back = statistics["lease_reads"].get("leader", 0)
+    count["reads that reached level lease"] -= fell_back + statistics["lease_reads"].get("not said", 0)
+    count["reads that reached level leader"] += fell_back
+    count["lease reads that fell back to level leader"] += fell_back
     for level, reads in statistics["reads_on_faulty_leader"].items():
-        count[f"answered read/{level}, under a fault on the leader"] += reads
+        count[f"reads that reached level {level}, under a fault on the leader"] += reads
     for fault, seen in statistics["faults"].items():
         count["installed " + fault] += seen["installed"]
         count[f"installed {fault}, on the leader"] += seen["on_leader"]
@@ -249,7 +256,33 @@ def counted(run):
         count[f"snapshots {kind}"] += snapshots
     return count
 
+# Answered reads of every kind by the level that was asked for.
+def count_asked(statistics, level):
+    kinds = [phases for kind, phases in statistics["operations"].items() if kind.endswith("/" + level)]
+    return sum(outcomes.get("ok", 0) for phases in kinds for outcomes in phases.values())
+
+# kills, cuts, eio, full and points: nodes hit, and what was acknowledged meanwhile.
+def counted_volume(run):
+    count = collections.Counter()
+    command, happened = run["command"], run["happened"]
+    count[f"{command}: nodes hit"] += happened.get("outages", {}).get("hits", 0)
+    count[f"{command}: transfers acknowledged"] += happened.get("load", {}).get("acknowledged", 0)
+    for kind in ["lost", "doubled"]:
+        count[f"{command}: {kind}"] += sum(one["kind"] == kind for one in run["findings"])
+    return count
+
 lines = []
+for path in sorted(glob.glob(runs + "/*/volume.json")):
+    run = json.load(open(path))
+    # Crash points take a build with mutants, of which none is chosen.
+    about = run.get("about", {})
+    if about.get("mutant", "none") != "none":
+        continue
+    lines.append({
+        "run": os.path.basename(os.path.dirname(path)), "source": about.get("source", "?"), "product": about.get("product", "?"),
+        "seed": run["seed"], "nodes": run.get("nodes", 3), "workload": "batches", "faults": [run["command"]],
+        "seconds": run["seconds"], "verdict": run["verdict"], "count": counted_volume(run),
+    })
 for path in sorted(glob.glob(runs + "/*/run.json")):
     run = json.load(open(path))
     plan, about = run["plan"], run["plan"]["about"]
@@ -270,7 +303,9 @@ if what == "record":
     sys.exit()
 here = {line["run"] for line in lines}
 lines += [line for line in known if line["product"] == product and line["run"] not in here]
-count = sum((collections.Counter(line["count"]) for line in lines), collections.Counter())
+count = collections.Counter()
+for line in lines:
+    count.update(line["count"])
 verdicts = collections.Counter(green=0, red=0)
 verdicts.update(line["verdict"] for line in lines)
 told = ", ".join(f"{number} {verdict}" for verdict, number in verdicts.items())
@@ -279,6 +314,16 @@ products = ", ".join(sorted({line["product"] for line in lines})) or "none"
 print(f"{len(lines)} runs, {hours:.2f} hours: {told}; product {products}")
 for name, number in sorted(count.items()):
     print(f"  {number:9} {name}")
+# The rule of three: what did not happen in n independent trials has, with 95 %, a rate below 3/n.
+classes = collections.defaultdict(collections.Counter)
+for line in lines:
+    classes[line["faults"][0] if line["workload"] == "batches" else "run"][line["verdict"]] += 1
+for name, seen in sorted(classes.items()):
+    number = sum(seen.values())
+    if seen["red"] == 0:
+        print(f"{name}: no violation in {number} runs: of such runs fewer than {min(300 / number, 100):.3g} % are red (95 %)")
+    else:
+        print(f"{name}: {seen['red']} of {number} runs red")
 PYTHON
 }
 totals() { count_runs totals; }

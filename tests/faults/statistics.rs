@@ -36,7 +36,7 @@ pub(crate) struct Statistics {
     pub(crate) lease_reads: BTreeMap<String, usize>,
     /// How old follower reads certainly were.
     pub(crate) staleness: Quantiles,
-    /// By level, answered reads that overlapped a fault on the leader.
+    /// By the level that they reached, answered reads that overlapped a fault on the leader.
     pub(crate) reads_on_faulty_leader: BTreeMap<&'static str, usize>,
     /// Retries that the state machine recognised.
     pub(crate) retries: usize,
@@ -305,9 +305,10 @@ fn reads_on_faulty_leader(
         .iter()
         .filter(|operation| operation.answer().is_some())
     {
-        let Some(level) = operation.level else {
+        let Some(asked) = operation.level else {
             continue;
         };
+        let level = operation.reached.unwrap_or(asked);
         if hits.iter().any(|window| overlaps(operation, window)) {
             *counted.entry(level.name()).or_default() += 1;
         }

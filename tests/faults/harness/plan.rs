@@ -137,7 +137,7 @@ fn described(options: &Options) -> Map<String, Value> {
 }
 
 /// For people: which source, which binary, which system. What cannot be found out is left out.
-fn about(binary: &Path) -> BTreeMap<String, String> {
+pub(crate) fn about(binary: &Path) -> BTreeMap<String, String> {
     let said = |command: &str, args: &[&str]| {
         let mut asked = Command::new(command);
         let asked = asked.args(args).current_dir(env!("CARGO_MANIFEST_DIR"));

@@ -127,7 +127,7 @@ const SMALL: &[&str] = &[
 /// Something that is wrong, by its kind.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Finding {
-    /// `lost`, `doubled`, `books`, `crash`, `late`, `reads`, `coverage`, or `failure`, which is one of the harness.
+    /// `lost`, `doubled`, `books`, `crash`, `late`, `reads`, `unnoticed`, `coverage`, or `failure`, which is one of the harness.
     pub(crate) kind: &'static str,
     /// In words.
     pub(crate) what: String,
@@ -229,7 +229,8 @@ pub(crate) fn play(outage: Outage, options: &Options, say: impl Fn(&str)) -> any
     let (told, findings) = under_load(outage, options, seed, aim, &mut nodes, &binary, &say);
     let took = start.elapsed();
     drop(nodes);
-    conclude(command, seed, &told, &findings, took, &dir, say)
+    let about = json!({"seed": seed, "nodes": options.nodes, "about": super::plan::about(&binary)});
+    conclude(command, about, &told, &findings, took, &dir, say)
 }
 
 /// How much is to happen.
@@ -319,7 +320,7 @@ fn output(nodes: &Nodes, id: u64) -> String {
 /// Says what was found and leaves it in `dir`, without the nodes' data if nothing was; whether all is well.
 fn conclude(
     command: &str,
-    seed: u64,
+    mut about: Value,
     told: &Value,
     findings: &[Finding],
     took: Duration,
@@ -341,8 +342,9 @@ fn conclude(
             .count()
     };
     say(&format!(
-        "{} {command}, seed {seed}: {}; {}; {} lost, {} doubled, {} other findings; {:.0} s",
+        "{} {command}, seed {}: {}; {}; {} lost, {} doubled, {} other findings; {:.0} s",
         if is_green { "GREEN" } else { "RED" },
+        about["seed"],
         told["outages"]["told"].as_str().unwrap_or("not begun"),
         told["load"]["told"].as_str().unwrap_or("no load"),
         count("lost"),
@@ -353,13 +355,14 @@ fn conclude(
     let found = findings
         .iter()
         .map(|finding| json!({"kind": finding.kind, "what": finding.what}));
-    let text = json!({
-        "command": command, "seed": seed, "verdict": if is_green { "green" } else { "red" }, "seconds": took.as_secs_f64(),
-        "happened": told, "findings": found.collect::<Vec<_>>(),
-    });
+    about["command"] = json!(command);
+    about["verdict"] = json!(if is_green { "green" } else { "red" });
+    about["seconds"] = json!(took.as_secs_f64());
+    about["happened"] = told.clone();
+    about["findings"] = json!(found.collect::<Vec<_>>());
     fs::write(
         dir.join("volume.json"),
-        serde_json::to_string_pretty(&text)? + "\n",
+        serde_json::to_string_pretty(&about)? + "\n",
     )?;
     if is_green {
         super::tidy_up(dir)?;
