@@ -31,6 +31,7 @@ pub(crate) const ALL: &[Claim] = &[
     claim!(each_partition_cuts_what_it_says),
     claim!(a_hole_between_the_pieces_of_a_log_is_found),
     claim!(some_run_is_to_find_each_mutant),
+    claim!(tries_that_came_too_late_prove_nothing),
     claim!(what_is_listed_as_played_somewhere_is_there),
     claim!(what_is_typed_is_done_or_said_not_to_be_understood),
 ];
@@ -241,6 +242,21 @@ fn each_partition_cuts_what_it_says() {
 
 fn some_run_is_to_find_each_mutant() {
     assert_eq!(mutants::forgotten(), Vec::<&str>::new());
+}
+
+fn tries_that_came_too_late_prove_nothing() {
+    let cases = [
+        (0, 0, false),
+        (3, 0, false),
+        (3, 1, true),
+        (7, 1, true),
+        (40, 9, false),
+        (40, 10, true),
+    ];
+    for (played, in_time, is_enough) in cases {
+        let found = scenarios::is_enough(played, in_time);
+        assert_eq!(found, is_enough, "{in_time} of {played}");
+    }
 }
 
 fn what_is_listed_as_played_somewhere_is_there() {

@@ -2,6 +2,7 @@
 //!
 //! On its disk it finds that it leads. What it acknowledged last it may not have applied yet, and what it sent last it may
 //! not have on its disk: whoever reads from it at once must see all that was acknowledged, and no log index may be given out twice.
+//! If another leads instead, the same holds for whoever reads there before its first entry is committed.
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -19,7 +20,7 @@ impl Scenario for RestartedLeader {
     }
 
     fn says(&self) -> &'static str {
-        "the leader is killed under load and starts again at once, and is asked to read at once"
+        "the leader is killed under load and starts again at once, and every node is asked to read at once"
     }
 
     fn attempt(&self, stage: &mut Stage) -> anyhow::Result<Tried> {
@@ -33,8 +34,10 @@ impl Scenario for RestartedLeader {
         let window = stage.part(if is_long { 225 } else { 75 });
         let back = thread::scope(|scope| -> anyhow::Result<_> {
             for level in [Level::Lease, Level::Leader] {
-                let probe = &probe;
-                scope.spawn(move || probe.keep_reading(restarted, level));
+                for id in std::iter::once(&leader).chain(&others) {
+                    let (probe, reader) = (&probe, stage.target(*id));
+                    scope.spawn(move || probe.keep_reading(reader, level));
+                }
             }
             for writer in &writers {
                 scope.spawn(|| probe.keep_writing(*writer));

@@ -154,6 +154,13 @@ pub(crate) fn play(options: &Options, say: impl Fn(&str) + Sync) -> anyhow::Resu
     let seed = options.seed.unwrap_or(u64::from(clock.subsec_nanos()));
     let name = format!("{}-{}-{seed}", clock.as_secs(), scenario.name());
     let dir = options.dir.clone().unwrap_or(options.root.join(name));
+    if !scenario.rates().is_empty() && !super::clocks::are_possible() {
+        let name = scenario.name();
+        say(&format!(
+            "SKIPPED {name}: libfaketime is not installed, so no clock runs wrong"
+        ));
+        return Ok(true);
+    }
     say(&format!("SEED {seed}\nRUN {}", dir.display()));
     let start = Instant::now();
     let (found, next) = (Mutex::new(Found::default()), AtomicU64::new(0));
@@ -233,7 +240,7 @@ fn conclude(
     let played = count(|one| one.skipped.is_none());
     let (set, reached) = (count(|one| one.is_set), count(|one| one.is_reached));
     let stale = count(|one| one.stale.is_some());
-    let is_green = stale == 0 && found.failures.is_empty() && set > 0;
+    let is_green = stale == 0 && found.failures.is_empty() && is_enough(played, set);
     say(&format!(
         "{} {}: {played} tries, {set} in time, {reached} reached the danger, {stale} with a stale read, {} failures; {:.0} s",
         if is_green { "GREEN" } else { "RED" },
@@ -259,6 +266,11 @@ fn conclude(
         }
     }
     Ok(is_green)
+}
+
+/// Whether so many of the tries were in time that they prove something: a quarter, and one at least.
+pub(crate) fn is_enough(played: usize, in_time: usize) -> bool {
+    in_time >= (played / 4).max(1)
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {

@@ -106,10 +106,13 @@ pub(crate) const NAMED: &[(&str, &str, &[Place])] = &[
     (
         "S13",
         "one fsync fails",
-        &[Test(
-            "src/raft/tests/watching.rs",
-            "a_failed_sync_stops_the_node_at_once",
-        )],
+        &[
+            Command("eio"),
+            Test(
+                "src/raft/tests/watching.rs",
+                "a_failed_sync_stops_the_node_at_once",
+            ),
+        ],
     ),
     (
         "S14",
