@@ -6,12 +6,19 @@ use todc_utils::linearizability::WGLChecker;
 use todc_utils::linearizability::history::{Action, History};
 use todc_utils::specifications::Specification;
 
-use crate::history::{Answer, Call, Micro, Operation, Outcome};
+use crate::history::{Answer, Call, Level, Micro, Operation, Outcome};
+use crate::run::Evidence;
 
 /// Whether one register's history is linearizable, decided line by line: the set of all states that the register may be
 /// in, each with the open operations that have taken effect in it, is carried along from event to event. Nothing is
 /// reduced; an unknown operation stays open for ever.
 pub(crate) fn is_linear(operations: &[&Operation]) -> bool {
+    is_linear_within(operations, usize::MAX).expect("there is no bound")
+}
+
+/// The same, given up where more than `worlds_max` states with what took effect in them are possible at once: operations whose outcome
+/// is unknown double them.
+pub(crate) fn is_linear_within(operations: &[&Operation], worlds_max: usize) -> Option<bool> {
     let mut events: Vec<(u64, bool, usize)> = Vec::new();
     for (at, operation) in operations
         .iter()
@@ -38,6 +45,9 @@ pub(crate) fn is_linear(operations: &[&Operation]) -> bool {
                     continue;
                 };
                 let world = (state, done.iter().copied().chain([*next]).collect());
+                if grown.len() >= worlds_max {
+                    return None;
+                }
                 if grown.insert(world.clone()) {
                     fresh.push(world);
                 }
@@ -53,7 +63,33 @@ pub(crate) fn is_linear(operations: &[&Operation]) -> bool {
             })
             .collect();
     }
-    !worlds.is_empty()
+    Some(!worlds.is_empty())
+}
+
+/// Whether every follower read of a register that names the log index it was true at answers what the nodes' logs have written by
+/// then: how many do, and what is wrong with the others. Each log is gone through by itself, read by read, from its beginning.
+pub(crate) fn prefixes(evidence: &Evidence) -> (usize, Vec<String>) {
+    let (mut right, mut wrong) = (0, Vec::new());
+    let operations = evidence.history.operations.iter();
+    for read in operations.filter(|one| one.level == Some(Level::Follower)) {
+        let (Some(Answer::Register(value)), Some(applied)) = (read.answer(), read.applied) else {
+            continue;
+        };
+        for log in &evidence.logs {
+            let until = log.entries.iter().take_while(|one| one.index <= applied);
+            let of_key = until.filter(|one| one.key == read.key && !one.dup);
+            let written = of_key.filter_map(|one| match one.f.as_str() {
+                "write" => one.value.as_i64(),
+                "cas" if one.result == true => one.value[1].as_i64(),
+                _ => None,
+            });
+            match written.last() == *value {
+                true => right += 1,
+                false => wrong.push(format!("by the log of node {}: {}", log.node, read.told())),
+            }
+        }
+    }
+    (right, wrong)
 }
 
 /// The register after an operation, if it can have its answer here; one without an answer that changes nothing has not
