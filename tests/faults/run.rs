@@ -9,7 +9,7 @@
 //! | `logs/nN.log` | nodes | what node N printed |
 //! | `operator.txt` | harness | what was asked of the nodes to change the members, and answered, for people |
 //! | `final.json` | harness | [`FinalState`] of every node after the last heal |
-//! | `run.json`, `report.md`, `timeline.html`, `plots/*.svg`, `history.edn`, `keys/*.edn` | checkers | see [`crate::report`] |
+//! | `run.json`, `report.md`, `timeline.html`, `plots/*.svg`, `history.edn`, `keys/*.edn`, `nemesis.jsonl` | checkers | see [`crate::report`] |
 //!
 //! The checkers never write what they read, so a directory can be checked again and again.
 

@@ -26,6 +26,10 @@ pub(crate) struct Statistics {
     pub(crate) latency_calm: BTreeMap<String, Quantiles>,
     /// By kind, latency of all other answers: under faults, and while the cluster recovered.
     pub(crate) latency_faulty: BTreeMap<String, Quantiles>,
+    /// By kind, latency of what overlapped a fault in force.
+    pub(crate) latency_inside: BTreeMap<String, Quantiles>,
+    /// By kind, latency of what overlapped none.
+    pub(crate) latency_outside: BTreeMap<String, Quantiles>,
     /// By class.
     pub(crate) faults: BTreeMap<String, FaultStatistics>,
     /// Times that another node was seen to lead than before.
@@ -176,6 +180,11 @@ pub(crate) fn measure(evidence: &Evidence) -> Statistics {
         let chosen = operations.iter();
         latencies(chosen.filter(|operation| is_before(operation) == calm))
     };
+    let is_inside = |operation: &Operation| windows.iter().any(|one| overlaps(operation, one));
+    let around = |inside: bool| {
+        let chosen = operations.iter();
+        self::latencies(chosen.filter(|operation| is_inside(operation) == inside))
+    };
     let changes = leaders
         .windows(2)
         .filter(|pair| pair[0].1 != pair[1].1)
@@ -188,6 +197,8 @@ pub(crate) fn measure(evidence: &Evidence) -> Statistics {
         info_percent: 100.0 * unknown as f64 / operations.len().max(1) as f64,
         latency_calm: latencies(true),
         latency_faulty: latencies(false),
+        latency_inside: around(true),
+        latency_outside: around(false),
         faults: faults(history, &windows),
         leader_changes: changes,
         term_max: leaders

@@ -4,10 +4,11 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use crate::history::History;
+use crate::history::nemesis::Process;
 use crate::promises::{Limits, judge};
-use crate::report::Report;
 use crate::report::plots;
 use crate::report::summary::markdown;
+use crate::report::{Report, nemesis};
 use crate::run::Evidence;
 
 use super::store::{Flaw, Options, simulate};
@@ -25,6 +26,10 @@ pub(crate) const ALL: &[Claim] = &[
     claim!(latency_before_any_fault_knows_no_recovery),
     claim!(a_killed_node_is_shaded_until_it_serves_again),
     claim!(a_killed_leader_leads_no_longer_and_one_cut_off_is_doubtful),
+    claim!(what_a_fault_does_to_processes_is_said_of_faults_that_there_are),
+    claim!(a_run_leaves_what_was_done_to_the_cluster_by_itself),
+    claim!(latency_is_told_inside_and_outside_of_faults_by_operation_and_level),
+    claim!(a_report_says_last_what_was_not_possible),
     claim!(a_report_ends_with_what_to_look_at_and_tells_shapes),
     claim!(a_wrong_name_is_refused_with_the_near_one),
     claim!(every_plot_is_drawn_and_is_well_formed),
@@ -110,6 +115,7 @@ fn a_check_leaves_every_file_and_changes_none_that_it_read() {
         "report.md",
         "timeline.html",
         "history.edn",
+        "nemesis.jsonl",
         "keys/r0.edn",
         "plots/latency-raw.svg",
     ] {
@@ -219,6 +225,62 @@ fn a_killed_leader_leads_no_longer_and_one_cut_off_is_doubtful() {
     assert_eq!((second.node, second.term, second.until), (2, 4, 6 * ms));
     let other_side = tale.replace("halves:\\u0020n1\\u0020|", "halves:\\u0020n3\\u0020|");
     assert!(other_side != tale && leads(&other_side)[0].doubts.is_empty());
+    // A disk that fails ends the leader, or not.
+    let disk = tale.replace(" kill ", " disk ");
+    let first = &leads(&disk)[0];
+    assert_eq!((first.node, first.until), (1, 5 * ms));
+    assert_eq!(first.doubts, [(ms, 2 * ms), (3 * ms, 5 * ms)]);
+}
+
+fn what_a_fault_does_to_processes_is_said_of_faults_that_there_are() {
+    for fault in ["kill", "power", "rates", "disk", "pause"] {
+        assert_ne!(Process::under(fault), Process::GoesOn, "{fault}");
+        let mut all = crate::harness::faults::ALL.iter();
+        assert!(all.any(|known| known.name() == fault), "{fault}");
+    }
+    assert_eq!(Process::under("partition"), Process::GoesOn);
+    // Node 2 is met by a disk that fails before it is back from the kill, and awaited anew.
+    let (kill, disk) = (step(0, &[1, 2], None), step(1, &[2], None));
+    let tale = format!(
+        "-1 install kill {kill}\n-1 heal kill {kill}\n-1 serving {{\"node\":1}}\n-1 install disk {disk}\n-1 heal disk {disk}\n\
+         -1 phase x\n-1 serving {{\"node\":2}}"
+    );
+    let windows = super::tale::history(&tale).windows();
+    let ready: Vec<_> = windows.iter().map(|window| window.ready).collect();
+    assert_eq!(ready, [Some(3_000_000), Some(6_000_000)]);
+}
+
+fn a_run_leaves_what_was_done_to_the_cluster_by_itself() {
+    let kill = step(0, &[1], None);
+    let tale = format!("0 > write k 1\n-1 install kill {kill}\n0 ok @1\n-1 heal kill {kill}");
+    let lines = nemesis(&super::tale::history(&tale));
+    let told: Vec<&str> = lines.lines().collect();
+    assert_eq!(told.len(), 2, "{lines}");
+    assert!(told[0].contains("\"install\"") && told[1].contains("\"heal\""));
+}
+
+fn latency_is_told_inside_and_outside_of_faults_by_operation_and_level() {
+    let kill = step(0, &[1], None);
+    let tale = format!(
+        "0 > write k 1\n0 ok @1\n-1 install kill {kill}\n0 > write k 2\n0 ok @2\n-1 heal kill {kill}\n0 > write k 3\n0 ok @3"
+    );
+    let report = report(&super::tale::evidence(&tale, &[]));
+    let (inside, outside) = (
+        &report.statistics.latency_inside,
+        &report.statistics.latency_outside,
+    );
+    assert_eq!((inside["write"].count, outside["write"].count), (1, 2));
+    let text = markdown(&report);
+    assert!(text.contains("| write | outside | 2 | "), "{text}");
+    assert!(text.contains("| write | inside | 1 | "), "{text}");
+}
+
+fn a_report_says_last_what_was_not_possible() {
+    let skipped = step(0, &[1], Some("no root")).replace("\"installed\"", "\"skipped\"");
+    let tale = format!("0 > write k 1\n0 ok @1\n-1 install power {skipped}");
+    let text = markdown(&report(&super::tale::evidence(&tale, &[])));
+    let last = text.lines().last();
+    assert_eq!(last, Some("Not possible here: power x1 (no root)"));
 }
 
 fn a_report_ends_with_what_to_look_at_and_tells_shapes() {

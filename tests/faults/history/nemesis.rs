@@ -264,7 +264,7 @@ pub(crate) fn windows(moments: &[Moment], end: u64) -> Vec<Window> {
     for moment in moments {
         match &moment.what {
             Happening::Install(fault, step) if step.outcome != Done::Skipped => {
-                if HALTS.contains(&fault.as_str()) {
+                if Process::under(fault) != Process::GoesOn {
                     starting.over(&step.nodes, moment.time, &mut windows);
                 }
                 open.insert((fault, step.id), windows.len());
@@ -300,8 +300,36 @@ pub(crate) fn windows(moments: &[Moment], end: u64) -> Vec<Window> {
     windows
 }
 
-/// Faults that keep a node from serving: one that was about to is awaited anew when they are over.
-const HALTS: [&str; 4] = ["kill", "power", "rates", "pause"];
+/// What a fault does to the process of each of its nodes. A node that was about to serve is awaited anew when anything but
+/// [`Process::GoesOn`] is over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Process {
+    /// It ends, and is started again when the fault is over.
+    Ends,
+    /// It may end, and then is started again.
+    MayEnd,
+    /// It stands still.
+    Stands,
+    /// Nothing.
+    GoesOn,
+}
+
+impl Process {
+    /// Faults by name, with what they do to processes; all others do nothing to them.
+    const TABLE: &[(&str, Process)] = &[
+        ("kill", Process::Ends),
+        ("power", Process::Ends),
+        ("rates", Process::Ends),
+        ("disk", Process::MayEnd),
+        ("pause", Process::Stands),
+    ];
+
+    /// Under a fault of that class.
+    pub(crate) fn under(fault: &str) -> Process {
+        let row = Process::TABLE.iter().find(|(name, _)| *name == fault);
+        row.map_or(Process::GoesOn, |(_, does)| *does)
+    }
+}
 
 /// Healed windows whose nodes are not ready yet.
 struct Starting {

@@ -1,5 +1,6 @@
 //! Who led for how long, as far as a run tells.
 
+use crate::history::nemesis::Process;
 use crate::history::{History, Window};
 use crate::statistics;
 
@@ -14,12 +15,9 @@ pub(crate) struct Lead {
     pub(crate) from: u64,
     /// Another was seen, or this one ended: nanoseconds.
     pub(crate) until: u64,
-    /// While it was frozen or cut off, and perhaps no longer the leader.
+    /// While it was frozen or cut off, or its disk failed, and it was perhaps no longer the leader.
     pub(crate) doubts: Vec<(u64, u64)>,
 }
-
-/// Faults that end a node's process.
-const ENDS: [&str; 3] = ["kill", "power", "rates"];
 
 /// By time. Where none is, no leader was known.
 pub(crate) fn leads(history: &History) -> Vec<Lead> {
@@ -30,7 +28,9 @@ pub(crate) fn leads(history: &History) -> Vec<Lead> {
         let next = seen.get(at + 1).map_or(history.end_time(), |next| next.0);
         let ended = windows
             .iter()
-            .filter(|window| ENDS.contains(&window.fault.as_str()) && window.nodes.contains(&node))
+            .filter(|window| {
+                Process::under(&window.fault) == Process::Ends && window.nodes.contains(&node)
+            })
             .map(|window| window.start)
             .find(|start| (from..next).contains(start));
         let until = ended.unwrap_or(next);
@@ -49,7 +49,7 @@ pub(crate) fn leads(history: &History) -> Vec<Lead> {
     seen.iter().enumerate().map(lead).collect()
 }
 
-/// Whether a fault keeps a leader from hearing a majority. Of a run that does not tell the shape of a partition it is taken
+/// Whether a fault may keep a leader from leading: from hearing a majority, as a rule. Of a run that does not tell the shape of a partition it is taken
 /// to be so if the leader was met.
 fn silences(window: &Window, leader: u64) -> bool {
     if !window.nodes.contains(&leader) {
@@ -58,7 +58,7 @@ fn silences(window: &Window, leader: u64) -> bool {
     let name = format!("n{leader}");
     let says = |text: &str| text.split([' ', ',']).any(|word| word == name);
     match (window.fault.as_str(), window.shape.as_deref()) {
-        ("pause", _) => true,
+        (fault, _) if Process::under(fault) != Process::GoesOn => true,
         ("bridge", Some(shape)) => shape.starts_with(&format!("{name} cut off")),
         ("partition" | "bridge", None) => window.on_leader,
         ("partition", Some(shape)) => match shape.split_once(": ") {

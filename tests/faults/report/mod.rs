@@ -1,4 +1,4 @@
-//! What a run leaves for people: `run.json`, `report.md`, `timeline.html`, `plots/*.svg`, and the history as EDN.
+//! What a run leaves for people: `run.json`, `report.md`, `timeline.html`, `plots/*.svg`, `nemesis.jsonl`, and the history as EDN.
 
 pub(crate) mod leads;
 
@@ -14,7 +14,8 @@ use std::path::Path;
 use anyhow::Context as _;
 use serde::Serialize;
 
-use crate::history::edn;
+use crate::history::event::NEMESIS;
+use crate::history::{History, edn};
 use crate::promises::{Judgement, is_green};
 use crate::run::{Evidence, Plan};
 use crate::statistics::{Statistics, measure};
@@ -58,6 +59,7 @@ impl Report {
         write(&dir.join("report.md"), &summary::markdown(self))?;
         write(&dir.join("timeline.html"), &timeline::html(self, evidence))?;
         write(&dir.join("history.edn"), &edn::history(&evidence.history))?;
+        write(&dir.join("nemesis.jsonl"), &nemesis(&evidence.history))?;
         for (key, text) in edn::per_key(&evidence.history) {
             write(&dir.join("keys").join(file_name(&key)), &text)?;
         }
@@ -68,6 +70,14 @@ impl Report {
         }
         Ok(())
     }
+}
+
+/// What was done to the cluster and seen of it, without what the clients did: the lines of the history, each with its index there.
+pub(crate) fn nemesis(history: &History) -> String {
+    let events = history.events.iter();
+    let events = events.filter(|event| event.process == NEMESIS);
+    let lines = events.map(|event| serde_json::to_string(event).expect("an event is JSON"));
+    lines.map(|line| line + "\n").collect()
 }
 
 /// A key as a file's name: anything but letters, digits and dashes is written as its number.

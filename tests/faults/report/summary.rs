@@ -28,14 +28,15 @@ pub(crate) fn markdown(report: &Report) -> String {
     }
     happened(&mut out, &report.statistics);
     table(&mut out, &report.promises);
+    latency(&mut out, &report.statistics);
     for judgement in &report.promises {
         facts(&mut out, judgement);
     }
+    look(&mut out, report);
     let skipped = skipped(&report.statistics.faults);
     if !skipped.is_empty() {
         let _ = writeln!(out, "\nNot possible here: {skipped}");
     }
-    look(&mut out, report);
     out
 }
 
@@ -104,6 +105,29 @@ fn table(out: &mut String, promises: &[Judgement]) {
     }
     if !idle.is_empty() {
         let _ = writeln!(out, "\nNothing to check in this run: {}.", idle.join(", "));
+    }
+}
+
+/// How long each kind of operation took, at each level, with a fault in force and without. What is left out was not answered.
+fn latency(out: &mut String, statistics: &Statistics) {
+    let (outside, inside) = (&statistics.latency_outside, &statistics.latency_inside);
+    let rows = outside.iter().map(|row| ("outside", row));
+    let rows = rows.chain(inside.iter().map(|row| ("inside", row)));
+    let mut rows: Vec<_> = rows
+        .map(|(place, (kind, times))| (kind, place, times))
+        .collect();
+    if rows.is_empty() {
+        return;
+    }
+    // Stable: outside comes first.
+    rows.sort_by_key(|(kind, ..)| *kind);
+    out.push_str("\n| operation | faults | answered | p50 ms | p90 ms | p99 ms | max ms |\n|---|---|---|---|---|---|---|\n");
+    for (kind, place, q) in rows {
+        let _ = writeln!(
+            out,
+            "| {kind} | {place} | {} | {:.1} | {:.1} | {:.1} | {:.1} |",
+            q.count, q.p50, q.p90, q.p99, q.max
+        );
     }
 }
 

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
+use crate::history::nemesis::Process;
 use crate::history::{History, Operation, Outcome};
 use crate::promises::Verdict;
 use crate::run::Evidence;
@@ -38,6 +39,7 @@ pub(crate) fn html(report: &Report, evidence: &Evidence) -> String {
             json!({
                 "name": w.fault, "nodes": w.nodes, "onLeader": w.on_leader, "shape": w.shape, "colour": colours[&w.fault],
                 "start": micros(w.start), "end": micros(w.end), "ready": w.ready.map(micros),
+                "starts": matches!(Process::under(&w.fault), Process::Ends | Process::MayEnd),
             })
         })
         .collect();
