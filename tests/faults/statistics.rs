@@ -131,9 +131,13 @@ impl Quantiles {
     }
 }
 
+/// The kind of follower reads that demand to see what their client wrote.
+pub(crate) const OWN: &str = "read/own";
+
 /// The kind of an operation: `write`, `read/lease`.
 pub(crate) fn kind(operation: &Operation) -> String {
     match operation.level {
+        Some(Level::Follower) if operation.min_index.is_some() => OWN.to_owned(),
         Some(level) => format!("{}/{level}", operation.call.name()),
         None => operation.call.name().to_owned(),
     }

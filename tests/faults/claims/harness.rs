@@ -43,6 +43,7 @@ fn asked(call: Call, level: Option<Level>) -> Asked {
         key: Some("r1".to_owned()),
         level,
         tag: None,
+        min_index: None,
     }
 }
 

@@ -32,6 +32,8 @@ pub(crate) struct Asked {
     pub(crate) op: Option<String>,
     /// Conditional writes of a register that is there: the tag that the expected value came with.
     pub(crate) tag: Option<String>,
+    /// Reads: the index that must be seen. The API has no word for it: who asks looks at the index of the answer.
+    pub(crate) min_index: Option<u64>,
 }
 
 /// What an answer says.

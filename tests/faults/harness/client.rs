@@ -23,6 +23,10 @@ const PATIENCE: Duration = Duration::from_secs(8);
 const ATTEMPTS: u32 = 4;
 /// Share of unknown writes that are tried again, in percent.
 const RETRIED: u64 = 70;
+/// How long a read that must see an index is asked for until it does.
+const CATCHES_UP: Duration = Duration::from_secs(4);
+/// The pause before it is asked for again.
+const AGAIN: Duration = Duration::from_millis(10);
 
 /// A client.
 pub(crate) struct Client {
@@ -39,6 +43,8 @@ pub(crate) struct Client {
     /// Share of answered writes that are sent again, in percent.
     resent: u64,
     operations: u64,
+    /// Where its last answered write was applied, and who answered it.
+    wrote: Option<(u64, u64)>,
 }
 
 impl Client {
@@ -57,6 +63,7 @@ impl Client {
             again: Vec::new(),
             resent,
             operations: 0,
+            wrote: None,
             world,
         }
     }
@@ -79,11 +86,15 @@ impl Client {
     /// One operation; its answer if it has one. Asks `node`, or whom this client asks.
     pub(crate) fn perform(&mut self, planned: Planned, node: Option<u64>) -> Option<Told> {
         let asked = self.asked(planned);
+        // Its own writes are seen at once where they were answered: of interest is another node.
+        let writer = self.wrote.filter(|_| asked.min_index.is_some());
+        let node = node.or_else(|| writer.map(|(_, node)| self.another(node)));
         if let Some(key) = &asked.key {
             self.world.uses(key);
         }
         self.world.record(Event {
             level: asked.level,
+            min_index: asked.min_index,
             op: asked.op.clone(),
             ..self.event(Kind::Invoke, &asked, asked.call.value())
         });
@@ -114,7 +125,9 @@ impl Client {
     fn asked(&mut self, planned: Planned) -> Asked {
         self.operations += 1;
         let op = format!("c{}-{}", self.process, self.operations);
+        let wrote = self.wrote.filter(|_| planned.own);
         Asked {
+            min_index: wrote.map(|(index, _)| index),
             op: planned.call.is_write().then_some(op),
             call: planned.call,
             key: planned.key,
@@ -133,6 +146,9 @@ impl Client {
 
     fn done(&mut self, asked: &Asked, node: u64, told: &Told) {
         self.world.record(self.ok(asked, node, told));
+        if let Some(index) = told.index.filter(|_| asked.call.is_write()) {
+            self.wrote = self.wrote.max(Some((index, node)));
+        }
         if let Some(key) = asked.key.as_deref().filter(|key| !api::is_set(key)) {
             match (&asked.call, &told.answer) {
                 (Call::Read, Answer::Register(value)) => {
@@ -180,6 +196,9 @@ impl Client {
     fn settle(&mut self, asked: &Asked, node: Option<u64>) -> (u64, Said) {
         let mut doubt: Option<String> = None;
         let mut node = node.unwrap_or_else(|| self.whom());
+        if let Some(min) = asked.min_index {
+            return (node, self.wait_seen(asked, node, min));
+        }
         for attempt in 1.. {
             let said = self.attempt(asked, node);
             let settled = match said {
@@ -201,6 +220,22 @@ impl Client {
             node = self.another(node);
         }
         unreachable!("attempts are counted")
+    }
+
+    /// Reads again until the answer is of that index or a later one.
+    fn wait_seen(&mut self, asked: &Asked, node: u64, min: u64) -> Said {
+        let start = Instant::now();
+        loop {
+            match self.attempt(asked, node) {
+                Said::Done(told) if told.index.is_some_and(|index| index < min) => {}
+                other => return other,
+            }
+            if start.elapsed() > CATCHES_UP || self.world.is_stopped() {
+                let what = format!("not at {min} after {:?}", start.elapsed());
+                return Said::NotApplied(what);
+            }
+            thread::sleep(AGAIN);
+        }
     }
 
     fn attempt(&mut self, asked: &Asked, node: u64) -> Said {

@@ -29,6 +29,8 @@ pub(crate) struct Planned {
     pub(crate) level: Option<Level>,
     /// Conditional writes: the tag of the value expected.
     pub(crate) tag: Option<String>,
+    /// Reads: whether everything that this client wrote must be seen, on whichever node.
+    pub(crate) own: bool,
 }
 
 impl Planned {
@@ -39,6 +41,7 @@ impl Planned {
             key,
             level: Some(level),
             tag: None,
+            own: false,
         }
     }
 
@@ -49,6 +52,7 @@ impl Planned {
             key,
             level: None,
             tag: None,
+            own: false,
         }
     }
 }
