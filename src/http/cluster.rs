@@ -357,7 +357,7 @@ mod tests {
             voter,
             matched: Some(7),
             last_ack: None,
-            snapshot: (id == 4).then(|| Progress {
+            snapshot: (id == 4).then_some(Progress {
                 peer: 4,
                 done: 3,
                 total: 7,
