@@ -120,6 +120,13 @@ impl std::fmt::Debug for SnapshotDir {
     }
 }
 
+impl SnapshotDir {
+    /// Has it stay on the disk, whoever lets go of it, until another one takes its place.
+    pub(crate) fn keep(&self) {
+        self.keep.store(true, Ordering::Relaxed);
+    }
+}
+
 impl Drop for SnapshotDir {
     fn drop(&mut self) {
         if !*self.keep.get_mut() {
@@ -356,7 +363,7 @@ impl Snapshots {
         self.replace(snapshot);
     }
 
-    /// A handle to the complete snapshot in `path`, which goes away with it unless it becomes the current one.
+    /// A handle to the complete snapshot in `path`, which goes away with it unless it becomes the current one, or is kept.
     pub(crate) fn hold(&self, path: PathBuf, manifest: Manifest, verified: bool) -> SnapshotData {
         Arc::new(SnapshotDir {
             path,
@@ -381,9 +388,10 @@ impl Snapshots {
             .as_ref()
             .is_some_and(|current| last(current) > last(&snapshot))
         {
+            snapshot.snapshot.keep.store(false, Ordering::Relaxed);
             return;
         }
-        snapshot.snapshot.keep.store(true, Ordering::Relaxed);
+        snapshot.snapshot.keep();
         let old = current.replace(snapshot);
         drop(current);
         if let Some(old) = old {

@@ -189,6 +189,10 @@ impl RaftStateMachine<Types> for StateMachine {
             }
             let dir = snapshot::state_dir(&from.path);
             marks.clear();
+            // From here on the state may be that of the snapshot, and nobody may be left to hear of it: this node stops amid it, or
+            // the rename is done and then the disk fails. A state past its log is believed only beside its snapshot, so that stays;
+            // the next start deletes it if the state did not get that far.
+            from.keep();
             state.install(&dir).map_err(io::Error::other)?;
             marks.note(&state.applied());
             Ok(())

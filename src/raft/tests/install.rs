@@ -1,19 +1,23 @@
 //! Making and installing snapshots, and what a crash amid that leaves.
 
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::stream;
+use futures_util::{FutureExt as _, stream};
 use openraft::StorageHelper;
 use openraft::storage::{RaftLogStorage, RaftLogStorageExt, RaftSnapshotBuilder, RaftStateMachine};
 
-use super::cluster::{log_options, state_options};
+use super::cluster::{eventually, log_options, state_options};
 use super::disk::SlowDisk;
 use super::storage::{UUID, blank, id, machine, machine_on, reopen};
 use crate::raft::convert;
+use crate::raft::digests::Marks;
 use crate::raft::flush_gate::FlushGate;
 use crate::raft::log_store::LogStore;
+use crate::raft::snapshots::Snapshots;
 use crate::raft::start;
+use crate::raft::state_machine::StateMachine;
 use crate::raft::types::{RaftSnapshot, RaftVote};
 use crate::storage::log::Log;
 use crate::storage::snapshot;
@@ -83,6 +87,32 @@ async fn a_snapshot_says_what_it_holds_though_entries_are_applied_meanwhile() {
     }
     assert!(last.is_some(), "nothing was applied meanwhile");
     applying.abort();
+}
+
+/// The core is dropped amid an installation, which goes on to its end where it may block.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stop_amid_an_installation_leaves_the_snapshot_that_the_next_start_needs() {
+    let root = tempfile::tempdir().unwrap();
+    let made = snapshot_of_another(root.path()).await;
+    let state = State::open(&root.path().join("state"), state_options()).unwrap();
+    let dir = root.path().join("snapshots");
+    let snapshots = Snapshots::open(dir.clone(), None, None).unwrap();
+    let path = snapshots.new_path();
+    std::fs::rename(&made.snapshot.path, &path).unwrap();
+    let received = snapshots.hold(path, made.snapshot.manifest.clone(), true);
+    let held = Arc::downgrade(&received);
+    let (off, marks) = (FlushGate::off(), Marks::default());
+    let mut machine = StateMachine::new(state.clone(), off, snapshots, marks);
+    // Begun, and let go of.
+    let begun = machine.install_snapshot(&made.meta, received);
+    let done = begun.now_or_never();
+    assert!(done.is_none(), "it was done at once: {done:?}");
+    drop(machine);
+    eventually("the installation ends", || held.strong_count() == 0).await;
+    let applied = state.applied().log_id;
+    assert_eq!(applied, Some(id(2, 5)));
+    let after = Snapshots::open(dir, None, applied).unwrap();
+    assert_eq!(after.last(), applied);
 }
 
 /// A snapshot up to T2-5, made elsewhere.
