@@ -80,15 +80,27 @@ impl Opening {
                 Fit::Ahead => return self.ahead(state),
             },
             Err(why) => {
-                let state = self.renew(&why).await?;
-                // Its snapshots may have been made when it was wrong already.
-                let own = !why.contains(ALONE);
-                self.fill(&state, own).await?;
-                return Ok(state);
+                if why.contains(ALONE) {
+                    self.empty_snapshots().await?;
+                }
+                self.renew(&why).await?
             }
         };
-        self.fill(&state, true).await?;
+        self.fill(&state).await?;
         Ok(state)
+    }
+
+    /// Makes this node's snapshots useless: they may have been made when the state was wrong already. Before that is set aside, and
+    /// durably, because afterwards nothing says any more what was wrong with it, and this start may end before another state is there.
+    async fn empty_snapshots(&self) -> anyhow::Result<()> {
+        let snapshots = self.own_snapshots()?;
+        let emptied = blocking::io(move || {
+            let mut all = snapshots.iter();
+            all.try_for_each(|(path, _)| snapshot::empty(path))
+        });
+        emptied.await.context(
+            "this node's snapshots, made of a state that is not that of a majority, cannot be deleted",
+        )
     }
 
     /// Opens it; the inner error is why it must be set aside.
@@ -113,20 +125,13 @@ impl Opening {
         }
     }
 
-    /// Brings an empty state to where the log goes on, from a snapshot of this node if one of its `own` will do.
-    async fn fill(&self, state: &State, own: bool) -> anyhow::Result<()> {
+    /// Brings an empty state to where the log goes on, from a snapshot of this node if one will do.
+    async fn fill(&self, state: &State) -> anyhow::Result<()> {
         let Some(purged) = self.log.state().purged else {
             tracing::warn!("the state is made again from the log, which holds everything");
             return Ok(());
         };
-        let useless = match own {
-            true => self.fill_from_own(state).await?,
-            false => {
-                let snapshots = self.own_snapshots()?.into_iter();
-                Some(snapshots.map(|(path, _)| path).collect())
-            }
-        };
-        let Some(useless) = useless else {
+        let Some(useless) = self.fill_from_own(state).await? else {
             return Ok(());
         };
         let members = self.members().await?;
@@ -177,7 +182,7 @@ impl Opening {
     }
 
     /// The complete snapshots of this node, the newest first. Only names and sizes of their files are looked at.
-    fn own_snapshots(&self) -> io::Result<Vec<(PathBuf, Manifest)>> {
+    pub(super) fn own_snapshots(&self) -> io::Result<Vec<(PathBuf, Manifest)>> {
         let mut found = Vec::new();
         for path in entries(&self.dir.snapshots_dir())? {
             if let Ok(manifest) = snapshot::read(&path) {

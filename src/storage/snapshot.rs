@@ -117,6 +117,18 @@ pub fn manifest(dir: &Path) -> io::Result<Manifest> {
     Manifest::decode(&bytes).map_err(|what| damaged(format!("{}: {what}", path.display())))
 }
 
+/// Makes the snapshot in `dir` one that nobody takes for complete, durably. What its manifest says stays. Blocking.
+///
+/// # Errors
+/// If the disk fails.
+pub fn empty(dir: &Path) -> io::Result<()> {
+    match fs::remove_dir_all(state_dir(dir)) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    sync_dir(dir)
+}
+
 /// Holds every file of the snapshot in `dir` against `manifest`. Reads all of it: blocking.
 ///
 /// # Errors

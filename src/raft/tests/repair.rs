@@ -5,12 +5,15 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use openraft::storage::RaftLogStorageExt;
+use futures_util::stream;
+use openraft::storage::{RaftLogStorageExt, RaftSnapshotBuilder, RaftStateMachine};
 
 use super::cluster::{Cluster, eventually, fast, log_options, put_by_any, state_options, until};
 use super::disk::SlowDisk;
 use super::install::snapshot_of_another;
-use super::storage::{UUID, blank, id};
+use super::storage::{UUID, blank, id, machine};
+use crate::raft::digests::ALONE;
+use crate::raft::flush_gate::FlushGate;
 use crate::raft::log_store::LogStore;
 use crate::raft::repair::Opening;
 use crate::raft::scrub::Scrubber;
@@ -305,6 +308,35 @@ async fn a_state_that_does_not_fit_the_log_is_not_used() {
     );
     let why = fs::read_to_string(root.path().join("node/state.damaged-1/DAMAGED")).unwrap();
     assert!(why.contains("made of another log"), "{why}");
+}
+
+/// The start that sets such a state aside ends before it has another one, and so does the one after it.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_state_that_is_not_that_of_a_majority_left_is_used_by_no_later_start() {
+    let root = tempfile::tempdir().unwrap();
+    let log = nine_entries().await;
+    log.purge(id(1, 5));
+    let opening = opening(root.path(), log);
+    let dir = opening.dir.state_dir();
+    let state = State::open(&dir, state_options()).unwrap();
+    let mut machine = machine(state.clone(), FlushGate::off(), &root.path().join("node"));
+    let committed = (0..8).map(|index| Ok((blank(1, index), None)));
+    machine.apply(stream::iter(committed)).await.unwrap();
+    let mut builder = machine.get_snapshot_builder().await;
+    builder.build_snapshot().await.unwrap();
+    assert_eq!(opening.own_snapshots().unwrap().len(), 1);
+    state.condemn(&format!("{ALONE}: it has another digest at index 7"));
+    drop((builder, machine, state));
+    for start in ["the first", "the next"] {
+        // No membership is in log or snapshot, so there is nobody to ask.
+        let refused = opening.open().await.map(|state| state.applied().log_id);
+        let refused = refused.unwrap_err().to_string();
+        assert!(
+            refused.contains("so is every snapshot"),
+            "{start}: {refused}"
+        );
+    }
+    assert!(root.path().join("node/state.damaged-1").exists());
 }
 
 #[tokio::test(flavor = "multi_thread")]
