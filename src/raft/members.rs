@@ -101,7 +101,8 @@ impl Members {
         let patience = deadline.min(now() + self.lease);
         let mut metrics = self.raft.metrics();
         loop {
-            let planned = plan::plan(&metrics.borrow_and_update(), change, self.lease);
+            let is_full = |id| self.context.vitals.space.is_full(id);
+            let planned = plan::plan(&metrics.borrow_and_update(), change, self.lease, is_full);
             match planned {
                 Err(
                     MemberError::QuorumLost(_)

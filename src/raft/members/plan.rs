@@ -36,7 +36,8 @@ pub(super) struct Proposal {
     pub(super) decided_on: Option<RaftLogId>,
 }
 
-/// Decides what `change` comes to by what the leader knows as `now`, counting as alive who answered within `lease`.
+/// Decides what `change` comes to by what the leader knows as `now`, counting as alive who answered within `lease` and takes
+/// entries: who `is_full` answers heartbeats, and nothing else.
 ///
 /// # Errors
 /// Why it must not be.
@@ -44,6 +45,7 @@ pub(super) fn plan(
     now: &Metrics,
     change: &MemberChange,
     lease: Duration,
+    is_full: impl Fn(u64) -> bool,
 ) -> Result<Plan, MemberError> {
     if now.state != ServerState::Leader {
         return Err(MemberError::NotLeader(status::leader(now)));
@@ -55,7 +57,13 @@ pub(super) fn plan(
         let why = "the change before this one is not finished yet".to_owned();
         return Err(MemberError::InProgress(why));
     }
-    let at = At { now, stored, lease };
+    let full = stored.nodes().map(|(id, _)| *id).filter(|id| is_full(*id));
+    let at = At {
+        now,
+        stored,
+        lease,
+        full: full.collect(),
+    };
     match change {
         MemberChange::Add { id, member } => at.add(*id, member),
         MemberChange::Move { id, member } => at.relocate(*id, member),
@@ -76,6 +84,8 @@ struct At<'a> {
     now: &'a Metrics,
     stored: &'a RaftStoredMembership,
     lease: Duration,
+    /// Whose disks are full.
+    full: BTreeSet<u64>,
 }
 
 impl At<'_> {
@@ -279,10 +289,10 @@ impl At<'_> {
         Some(replication.get(&id)?.as_ref()?.index)
     }
 
-    /// Whether node `id` answered within the lease.
+    /// Whether node `id` answered within the lease, and has room for what it would be sent.
     fn answers(&self, id: u64) -> bool {
-        if id == self.now.id {
-            return true;
+        if id == self.now.id || self.full.contains(&id) {
+            return id == self.now.id;
         }
         let heard = self.now.heartbeat.as_ref();
         let sent = heard.and_then(|heard| heard.get(&id)?.as_ref());
@@ -293,6 +303,7 @@ impl At<'_> {
         let last = self.now.last_log_index.unwrap_or(0);
         let lag_max = lag_max.unwrap_or(LAG_MAX);
         let why = match self.matched(id) {
+            _ if self.full.contains(&id) => "has a full disk, and takes nothing".to_owned(),
             _ if !self.answers(id) => "did not answer lately".to_owned(),
             Some(matched) if matched.saturating_add(lag_max) >= last => return Ok(()),
             Some(matched) => {
@@ -324,9 +335,14 @@ impl At<'_> {
             return Ok(());
         }
         let silent = voters.iter().filter(|id| !self.answers(**id));
-        let silent: Vec<String> = silent.map(u64::to_string).collect();
+        let silent = silent.map(|id| match self.full.contains(id) {
+            true => format!("{id}, whose disk is full,"),
+            false => id.to_string(),
+        });
+        let silent: Vec<String> = silent.collect();
         Err(MemberError::QuorumLost(format!(
-            "of {} voters there would be, {answering} answer and {needed} must: nothing could be written until node {} is back",
+            "of {} voters there would be, {answering} answer with room on their disks and {needed} must: nothing could be written \
+             until node {} is back",
             voters.len(),
             silent.join(" or ")
         )))

@@ -52,8 +52,13 @@ fn healthy() -> Metrics {
     leader(&[&[1, 2, 3]], &[4], &[2, 3, 4])
 }
 
+/// What comes of it where every disk has room.
+fn planned(now: &Metrics, change: &MemberChange) -> Result<Plan, MemberError> {
+    plan(now, change, LEASE, |_| false)
+}
+
 fn proposed(now: &Metrics, change: &MemberChange) -> (Changes, bool) {
-    match plan(now, change, LEASE).unwrap() {
+    match planned(now, change).unwrap() {
         Plan::Propose(proposal) => {
             assert_eq!(proposal.decided_on, *now.membership_config.log_id());
             (proposal.changes, proposal.retain)
@@ -63,7 +68,7 @@ fn proposed(now: &Metrics, change: &MemberChange) -> (Changes, bool) {
 }
 
 fn refused(now: &Metrics, change: &MemberChange) -> MemberError {
-    plan(now, change, LEASE).unwrap_err()
+    planned(now, change).unwrap_err()
 }
 
 fn add(id: u64) -> MemberChange {
@@ -103,7 +108,7 @@ fn a_new_node_joins_without_a_vote_and_under_an_id_above_all() {
         proposed(&healthy(), &add(5)),
         (ChangeMembers::AddNodes(nodes), true)
     );
-    assert!(matches!(plan(&healthy(), &add(4), LEASE), Ok(Plan::Done)));
+    assert!(matches!(planned(&healthy(), &add(4)), Ok(Plan::Done)));
     let sparse = leader(&[&[1, 7]], &[], &[7]);
     let used = refused(&sparse, &add(6));
     assert!(used.to_string().contains("an id of 8 or more"), "{used}");
@@ -188,10 +193,7 @@ fn a_node_gets_a_vote_once_it_has_nearly_all_of_the_log_and_answers() {
         proposed(&healthy(), &promote(4)),
         (ChangeMembers::AddVoterIds(ids), true)
     );
-    assert!(matches!(
-        plan(&healthy(), &promote(3), LEASE),
-        Ok(Plan::Done)
-    ));
+    assert!(matches!(planned(&healthy(), &promote(3)), Ok(Plan::Done)));
     assert!(matches!(
         refused(&healthy(), &promote(9)),
         MemberError::NoSuchMember(9)
@@ -237,7 +239,10 @@ fn what_would_leave_no_majority_that_answers_is_refused_unless_forced() {
     proposed(&degraded, &remove(3, false));
     proposed(&degraded, &replace(3, 4));
     let why = refused(&degraded, &remove(2, false)).to_string();
-    assert!(why.contains("1 answer and 2 must"), "{why}");
+    assert!(
+        why.contains("1 answer with room on their disks and 2 must"),
+        "{why}"
+    );
     let alone = leader(&[&[1]], &[2], &[2]);
     for change in [demote(1, true), remove(1, true)] {
         assert!(matches!(
@@ -245,6 +250,28 @@ fn what_would_leave_no_majority_that_answers_is_refused_unless_forced() {
             MemberError::LastVoter(1)
         ));
     }
+}
+
+#[test]
+fn who_has_a_full_disk_is_not_relied_on_though_it_answers() {
+    let refused = |change: &MemberChange, full: &'static [u64]| {
+        let planned = plan(&healthy(), change, LEASE, |id| full.contains(&id));
+        planned.map(drop).unwrap_err()
+    };
+    // Of nodes 1 and 3 both would be needed, of nodes 1 to 4 three.
+    let why = refused(&remove(2, false), &[3]);
+    assert!(matches!(why, MemberError::QuorumLost(_)), "{why}");
+    assert!(why.to_string().contains("3, whose disk is full"), "{why}");
+    let why = refused(&promote(4), &[2, 3]);
+    assert!(matches!(why, MemberError::QuorumLost(_)), "{why}");
+    for change in [promote(4), replace(2, 4)] {
+        let why = refused(&change, &[4]);
+        assert!(matches!(why, MemberError::NotCaughtUp(_)), "{why}");
+    }
+    let change = remove(3, false);
+    assert!(plan(&healthy(), &change, LEASE, |id| id == 3).is_ok());
+    let change = remove(2, true);
+    assert!(plan(&healthy(), &change, LEASE, |id| id == 3).is_ok());
 }
 
 #[test]
@@ -260,7 +287,7 @@ fn a_voter_is_replaced_in_one_change_and_goes() {
     ]);
     assert_eq!((changes, retain), (expected, false));
     let done = leader(&[&[1, 3, 4]], &[], &[3, 4]);
-    assert!(matches!(plan(&done, &replace(2, 4), LEASE), Ok(Plan::Done)));
+    assert!(matches!(planned(&done, &replace(2, 4)), Ok(Plan::Done)));
     assert!(matches!(
         refused(&healthy(), &replace(4, 4)),
         MemberError::NoVoter(4)
@@ -274,7 +301,7 @@ fn a_voter_is_replaced_in_one_change_and_goes() {
 #[test]
 fn a_leader_hands_over_before_it_loses_its_vote() {
     for change in [demote(1, false), remove(1, false), replace(1, 4)] {
-        let planned = plan(&healthy(), &change, LEASE).unwrap();
+        let planned = planned(&healthy(), &change).unwrap();
         assert!(matches!(planned, Plan::HandOver), "{change:?}: {planned:?}");
     }
 }
@@ -302,10 +329,7 @@ fn the_memory_of_the_largest_id_outlives_its_node() {
     let mut now = healthy();
     now.membership_config = Arc::new(stored);
     assert!(matches!(refused(&now, &add(4)), MemberError::IdUsed(_)));
-    assert!(matches!(
-        plan(&now, &remove(4, false), LEASE),
-        Ok(Plan::Done)
-    ));
+    assert!(matches!(planned(&now, &remove(4, false)), Ok(Plan::Done)));
     // And when the one that keeps it goes, another one does.
     now.id = 2;
     let (changes, _) = proposed(&now, &remove(1, false));
