@@ -1,8 +1,8 @@
 //! Handing leadership over to another voter.
 //!
 //! The core stops writing, reading and sending heartbeats the moment a transfer is triggered, and has no time limit of its
-//! own: a transfer to a node that lags or is gone would leave the cluster without a leader for an election. So the heir is
-//! looked at first.
+//! own: a transfer to a node that lags, is gone, or has only just started and helps nobody to lead yet ([`super::gate`]), would
+//! leave the cluster without a leader for an election. So the heir is looked at first.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -12,9 +12,9 @@ use openraft::{Instant as _, ServerState};
 use tokio::sync::Mutex;
 use tokio::time::timeout_at;
 
-use super::space::Space;
 use super::types::{Raft, Types};
-use super::{Options, TransferError, Transferred, config, status};
+use super::vitals::Vitals;
+use super::{Options, TransferError, Transferred, VOTE_GATE_FACTOR, config, status};
 use crate::storage::clock::now;
 
 /// Entries an heir may lack when leadership is handed to it: it gets them before it stands for election.
@@ -24,7 +24,7 @@ const LAG_MAX: u64 = 1024;
 #[derive(Clone)]
 pub(super) struct HandOver {
     raft: Raft,
-    space: Space,
+    vitals: Vitals,
     lease: Duration,
     /// One at a time: a second one would be told of the leader that the first one made.
     running: Arc<Mutex<()>>,
@@ -33,10 +33,10 @@ pub(super) struct HandOver {
 type Metrics = openraft::RaftMetrics<Types>;
 
 impl HandOver {
-    pub(super) fn new(raft: Raft, space: Space, options: &Options) -> HandOver {
+    pub(super) fn new(raft: Raft, vitals: Vitals, options: &Options) -> HandOver {
         HandOver {
             raft,
-            space,
+            vitals,
             lease: config::lease(options),
             running: Arc::default(),
         }
@@ -61,8 +61,7 @@ impl HandOver {
             return Err(TransferError::NoHeir(why));
         };
         let mut metrics = self.raft.metrics();
-        // A leader that was just elected has heard of nobody yet, and soon will.
-        let patience = deadline.min(now() + self.lease);
+        let (began, gate) = (now(), self.lease.mul_f64(VOTE_GATE_FACTOR));
         let (me, heir) = loop {
             let candidate = {
                 let now = metrics.borrow_and_update();
@@ -76,11 +75,23 @@ impl HandOver {
                         moved: false,
                     });
                 }
-                heir(&now, to, self.lease, |id| self.space.is_full(id)).map(|heir| (now.id, heir))
+                let standing = |id| match () {
+                    () if self.vitals.space.is_full(id) => Standing::Full,
+                    () if self.vitals.heard.is_new(id, gate) => Standing::New,
+                    () => Standing::Ready,
+                };
+                heir(&now, to, self.lease, standing).map(|heir| (now.id, heir))
             };
             match candidate {
                 Ok(found) => break found,
                 Err(TransferError::NoHeir(why)) => {
+                    // A leader that was just elected has heard of nobody yet, and soon will; who has just started soon helps to
+                    // elect.
+                    let wait = match self.awaits_a_gate(&metrics.borrow_watched(), to, gate) {
+                        true => gate + self.lease / 2,
+                        false => self.lease,
+                    };
+                    let patience = deadline.min(began + wait);
                     let changed = timeout_at(patience.into(), metrics.changed()).await;
                     if !matches!(changed, Ok(Ok(()))) {
                         return Err(TransferError::NoHeir(why));
@@ -107,13 +118,30 @@ impl HandOver {
     }
 }
 
-/// The voter `to`, or the one that has most of the log: if it has nearly all, answered within the lease and is not one whose disk
-/// is full.
+impl HandOver {
+    /// Whether there is a voter, `to` if one is named, whose vote gate is still closed for all that is known here.
+    fn awaits_a_gate(&self, now: &Metrics, to: Option<u64>, gate: Duration) -> bool {
+        let mut voters = now.membership_config.voter_ids();
+        voters.any(|id| to.is_none_or(|to| to == id) && self.vitals.heard.is_new(id, gate))
+    }
+}
+
+/// What keeps a voter from taking over, apart from what the core knows of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Standing {
+    Ready,
+    /// Its disk is full.
+    Full,
+    /// It has just started, and its vote gate may still be closed.
+    New,
+}
+
+/// The voter `to`, or the one that has most of the log: if it has nearly all, answered within the lease and is ready.
 fn heir(
     now: &Metrics,
     to: Option<u64>,
     lease: Duration,
-    is_full: impl Fn(u64) -> bool,
+    standing: impl Fn(u64) -> Standing,
 ) -> Result<u64, TransferError> {
     let no_heir = |why: String| Err(TransferError::NoHeir(why));
     if let Some(id) = to {
@@ -142,7 +170,7 @@ fn heir(
     let best = voters
         .filter(|id| to.is_none_or(|to| to == *id))
         .filter(answered)
-        .filter(|id| !is_full(*id))
+        .filter(|id| standing(*id) == Standing::Ready)
         .filter_map(|id| Some((matched(&id)?, id)))
         .max();
     match (best, to) {
@@ -150,11 +178,15 @@ fn heir(
         (Some((matched, id)), _) => {
             no_heir(format!("node {id} has entries up to {matched} of {last}"))
         }
-        (None, Some(id)) if is_full(id) => no_heir(format!("the disk of node {id} is full")),
-        (None, Some(id)) => no_heir(format!("node {id} did not answer lately")),
-        (None, None) => {
-            no_heir("no other voter answered lately and has room on its disk".to_owned())
-        }
+        (None, Some(id)) => no_heir(match standing(id) {
+            Standing::Full => format!("the disk of node {id} is full"),
+            Standing::New => format!("node {id} has just started: it helps to elect nobody yet"),
+            Standing::Ready => format!("node {id} did not answer lately"),
+        }),
+        (None, None) => no_heir(
+            "no other voter answered lately, has room on its disk and has not just started"
+                .to_owned(),
+        ),
     }
 }
 
@@ -194,16 +226,18 @@ mod tests {
     }
 
     fn refused(now: &Metrics, to: Option<u64>) -> String {
-        heir(now, to, LEASE, |_| false).unwrap_err().to_string()
+        heir(now, to, LEASE, |_| Standing::Ready)
+            .unwrap_err()
+            .to_string()
     }
 
     #[test]
     fn the_heir_is_who_has_most_of_the_log_among_those_that_answer() {
         let both = leader(100, &[(2, 98, NOW), (3, 99, NOW)]);
-        assert_eq!(heir(&both, None, LEASE, |_| false).unwrap(), 3);
-        assert_eq!(heir(&both, Some(2), LEASE, |_| false).unwrap(), 2);
+        assert_eq!(heir(&both, None, LEASE, |_| Standing::Ready).unwrap(), 3);
+        assert_eq!(heir(&both, Some(2), LEASE, |_| Standing::Ready).unwrap(), 2);
         let gone = leader(100, &[(2, 98, NOW), (3, 99, LEASE * 2)]);
-        assert_eq!(heir(&gone, None, LEASE, |_| false).unwrap(), 2);
+        assert_eq!(heir(&gone, None, LEASE, |_| Standing::Ready).unwrap(), 2);
     }
 
     #[test]
@@ -211,23 +245,37 @@ mod tests {
         let gone = leader(100, &[(2, 100, LEASE * 2), (3, 100, LEASE * 2)]);
         assert_eq!(
             refused(&gone, None),
-            "no other voter answered lately and has room on its disk"
+            "no other voter answered lately, has room on its disk and has not just started"
         );
         assert_eq!(refused(&gone, Some(2)), "node 2 did not answer lately");
     }
 
     #[test]
-    fn whose_disk_is_full_is_no_heir() {
+    fn whose_disk_is_full_or_who_has_just_started_is_no_heir() {
         let both = leader(100, &[(2, 98, NOW), (3, 99, NOW)]);
-        assert_eq!(heir(&both, None, LEASE, |id| id == 3).unwrap(), 2);
-        let named = heir(&both, Some(3), LEASE, |id| id == 3).unwrap_err();
-        assert_eq!(named.to_string(), "the disk of node 3 is full");
+        let three = |standing| {
+            move |id| match id {
+                3 => standing,
+                _ => Standing::Ready,
+            }
+        };
+        for (standing, why) in [
+            (Standing::Full, "the disk of node 3 is full"),
+            (
+                Standing::New,
+                "node 3 has just started: it helps to elect nobody yet",
+            ),
+        ] {
+            assert_eq!(heir(&both, None, LEASE, three(standing)).unwrap(), 2);
+            let named = heir(&both, Some(3), LEASE, three(standing)).unwrap_err();
+            assert_eq!(named.to_string(), why);
+        }
     }
 
     #[test]
     fn who_lags_is_no_heir() {
         let near = leader(LAG_MAX + 7, &[(2, 7, NOW)]);
-        assert_eq!(heir(&near, None, LEASE, |_| false).unwrap(), 2);
+        assert_eq!(heir(&near, None, LEASE, |_| Standing::Ready).unwrap(), 2);
         let far = leader(LAG_MAX + 8, &[(2, 7, NOW)]);
         for to in [None, Some(2)] {
             assert_eq!(refused(&far, to), "node 2 has entries up to 7 of 1032");

@@ -10,8 +10,10 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use crate::mutants::{self, Mutant};
+use crate::storage::clock::now;
 use crate::storage::identity::Boot;
 use crate::storage::{LogId, Vote};
 
@@ -23,6 +25,8 @@ pub(crate) struct Heard(Arc<Mutex<Inner>>);
 struct Inner {
     /// Data directory and newest start of each node that spoke.
     starts: BTreeMap<u64, ([u8; 16], Boot)>,
+    /// When that start first spoke.
+    since: BTreeMap<u64, Instant>,
     /// Under which vote of this node each peer acknowledged how much of the log.
     held: BTreeMap<u64, (Vote, LogId)>,
     /// Who lacks what it acknowledged: in which start, and what it lacks.
@@ -42,8 +46,16 @@ impl Heard {
     pub(crate) fn start(&self, node: u64, uuid: [u8; 16], boot: Boot) -> Result<(), String> {
         let mut inner = self.inner();
         inner.check(node, uuid, boot)?;
-        inner.starts.insert(node, (uuid, boot));
+        if inner.starts.insert(node, (uuid, boot)) != Some((uuid, boot)) {
+            inner.since.insert(node, now());
+        }
         Ok(())
+    }
+
+    /// Whether the newest start of node `node` was first heard less than `wait` ago: it may have started just before.
+    pub(crate) fn is_new(&self, node: u64, wait: Duration) -> bool {
+        let since = self.inner().since.get(&node).copied();
+        since.is_some_and(|since| now().saturating_duration_since(since) < wait)
     }
 
     /// Whether the start `boot` of node `node` is the newest one heard of. `Err` says what is wrong.
@@ -170,6 +182,19 @@ mod tests {
         // Another node, or another directory, which others judge.
         heard.start(3, DIR, boot(1, 1)).unwrap();
         heard.start(2, [8; 16], boot(1, 1)).unwrap();
+    }
+
+    #[test]
+    fn a_start_is_new_from_when_it_was_first_heard() {
+        let (heard, long, short) = (Heard::default(), Duration::from_secs(60), Duration::ZERO);
+        assert!(!heard.is_new(2, long), "nothing is known of it");
+        heard.start(2, DIR, boot(4, 1)).unwrap();
+        assert!(heard.is_new(2, long) && !heard.is_new(2, short));
+        let first = heard.inner().since[&2];
+        heard.start(2, DIR, boot(4, 1)).unwrap();
+        assert_eq!(heard.inner().since[&2], first);
+        heard.start(2, DIR, boot(5, 1)).unwrap();
+        assert!(heard.inner().since[&2] > first);
     }
 
     #[test]

@@ -228,7 +228,7 @@ fn assemble<S: Replica + Clone>(
     let (batcher, batching) = Batcher::new(raft.clone(), log.clone(), clock.clone(), &options);
     let (barriers, reading) = read::new(raft.clone(), applied, recovered.clone(), &options);
     let space = vitals.space.clone();
-    let hand_over = HandOver::new(raft.clone(), space.clone(), &options);
+    let hand_over = HandOver::new(raft.clone(), vitals.clone(), &options);
     let contact = LastContact::default();
     watch_over(&faults, &raft, &log, &batcher, &hand_over, &options);
     let watched = watchdog::watch_state(state.fault(), faults.clone());

@@ -166,6 +166,20 @@ async fn a_leader_that_is_removed_hands_over_first_and_stops() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn leadership_goes_to_a_voter_that_has_just_started_once_that_helps_to_elect() {
+    let mut cluster = Cluster::formed().await;
+    cluster.crash(2).await;
+    cluster.start(2).await;
+    let heard = cluster.nodes[&1].context.vitals.heard.clone();
+    let long = std::time::Duration::from_secs(60);
+    eventually("node 1 hears of the start", || heard.is_new(2, long)).await;
+    let before = cluster.client(1).status().term;
+    let moved = cluster.client(1).transfer(Some(2), soon()).await.unwrap();
+    assert_eq!((moved.leader, moved.term), (2, before + 1));
+    assert_eq!(cluster.faults(), [""; 0]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_learner_that_is_removed_learns_of_it_and_its_id_is_gone_though_it_was_the_largest() {
     let mut cluster = Cluster::formed().await;
     cluster.start(7).await;
