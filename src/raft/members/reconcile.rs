@@ -8,6 +8,7 @@ use openraft::{ChangeMembers, ServerState};
 use super::Members;
 use super::plan::Proposal;
 use crate::raft::types::{RaftLogId, RaftStoredMembership, Types};
+use crate::storage::clock;
 
 impl Members {
     /// Looks now and then, for as long as the core lives. What is seen twice is nobody's work any more.
@@ -16,6 +17,9 @@ impl Members {
         loop {
             tokio::time::sleep(self.lease).await;
             let now = self.raft.metrics().borrow_watched().clone();
+            if leads_without_a_vote(&now) {
+                self.resign().await;
+            }
             let Some(proposal) = unfinished(&now) else {
                 seen = None;
                 continue;
@@ -33,6 +37,24 @@ impl Members {
             }
         }
     }
+
+    /// Has a voter lead. Who is none any more and leads on would do so for good: the core does not step down by itself.
+    async fn resign(&self) {
+        tracing::info!("this node leads and has no vote any more: another one is to lead");
+        if let Err(why) = self.hand_over.run(clock::now() + self.lease * 3).await {
+            tracing::warn!("leadership could not be handed over: {why}");
+        }
+    }
+}
+
+/// Whether the leader with the metrics `now` lost its vote by a change that is committed: one that was elected amid its own demotion,
+/// and finished that.
+fn leads_without_a_vote(now: &openraft::RaftMetrics<Types>) -> bool {
+    let committed = &now.committed_membership_config;
+    let leads = now.state == ServerState::Leader;
+    leads
+        && committed.get_joint_config().len() == 1
+        && committed.voter_ids().all(|voter| voter != now.id)
 }
 
 /// What finishes the change that the leader with the metrics `now` finds half done, if there is one and it is committed.

@@ -245,6 +245,19 @@ async fn a_voter_that_was_to_stay_stays_when_its_demotion_is_finished_by_another
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_leader_that_finishes_its_own_demotion_hands_over() {
+    let mut cluster = Cluster::formed().await;
+    let moved = cluster.client(1).transfer(Some(2), soon()).await.unwrap();
+    assert_eq!(moved.leader, 2);
+    assert_eq!(left_half_done(&mut cluster, false).await, 2);
+    wait_seen(&cluster, &[1, 2, 3, 4], &[1, 3, 4], &[2]).await;
+    eventually("node 2 leads no more", || !cluster.nodes[&2].is_leader()).await;
+    assert_ne!(cluster.leader().await, 2);
+    put_by_any(&cluster.clients(), "after", "1").await;
+    assert_eq!(cluster.faults(), [""; 0]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_node_that_was_wiped_does_not_come_back_under_its_id_and_its_place_is_taken_by_a_new_one()
 {
     let mut cluster = Cluster::formed().await;
