@@ -23,7 +23,7 @@ use openraft::raft::{ClientWriteResponse, Precondition};
 use tokio::sync::Mutex;
 use tokio::time::timeout_at;
 
-pub(super) use farewell::{Farewell, Removed};
+pub(super) use farewell::{Farewell, Removed, Verdict, ask_about_me, refuse};
 pub(super) use ids::{epoch, is_removed, next_id, upto as ids_upto};
 
 use super::context::PeerContext;

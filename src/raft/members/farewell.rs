@@ -24,6 +24,7 @@ use crate::raft::types::Raft;
 use crate::raft::watchdog::Faults;
 use crate::raft::{Call, Options, blocking, config};
 use crate::storage::clock::now;
+use crate::storage::identity::DataDir;
 use crate::storage::watch;
 
 /// Why this node is no member, once that is certain; clones share it.
@@ -102,38 +103,62 @@ impl Farewell {
     }
 
     async fn ask(&self, id: u64, addr: &str) -> Option<String> {
-        let me = self.context.dir.identity();
-        me.cluster_id.as_ref()?;
-        let request = HelloRequest::of(&self.context.dir, id);
-        let hello: HelloResponse = ask(&self.call, addr, Call::Hello, &request).await.ok()?;
-        let is_same = hello.node_id == id && hello.cluster_id == me.cluster_id;
-        match hello.about_you {
-            AboutYou::Removed if is_same => Some(was_removed(me.node_id)),
-            AboutYou::OtherDirectory(uuid) if is_same => Some(format!(
-                "node {} has data directory {uuid} in this cluster, not {}: this one is of before it was wiped, or another's. \
-                 Keep it aside and join again under a new id (quorate node replace)",
-                me.node_id, me.node_uuid
-            )),
-            AboutYou::Copy(why) if is_same => {
+        match ask_about_me(&self.context.dir, &self.call, id, addr).await? {
+            Verdict::NoMember(why) => Some(why),
+            Verdict::Copy(why) => {
                 self.stop_for_ever(why).await;
                 None
             }
-            _ => None,
         }
     }
 
-    /// Stops this node at once, and notes in its directory why, so that it does not start on it again: its next start would look like
-    /// the newest one.
+    /// Stops this node at once.
     async fn stop_for_ever(&self, why: String) {
-        let dir = self.context.dir.clone();
-        let told = why.clone();
-        match blocking::run(move || dir.refuse(&told)).await {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => tracing::error!("{error}"),
-            Err(error) => tracing::error!("{error}"),
+        if let Err(error) = refuse(&self.context.dir, &why).await {
+            tracing::error!("{error}");
         }
         self.faults.report(&why);
     }
+}
+
+/// Why a node must not take part, as another one told it.
+pub(in crate::raft) enum Verdict {
+    /// It was removed, or another data directory is the member.
+    NoMember(String),
+    /// It runs on a copy of its directory, or one that was put back: to be noted there ([`refuse`]).
+    Copy(String),
+}
+
+/// Asks node `id` at `addr` what it knows of the node on `dir`. `None` if it does not answer, or nothing is wrong.
+pub(in crate::raft) async fn ask_about_me(
+    dir: &DataDir,
+    call: &UnaryCall,
+    id: u64,
+    addr: &str,
+) -> Option<Verdict> {
+    let me = dir.identity();
+    me.cluster_id.as_ref()?;
+    let request = HelloRequest::of(dir, id);
+    let hello: HelloResponse = ask(call, addr, Call::Hello, &request).await.ok()?;
+    if hello.node_id != id || hello.cluster_id != me.cluster_id {
+        return None;
+    }
+    match hello.about_you {
+        AboutYou::Removed => Some(Verdict::NoMember(was_removed(me.node_id))),
+        AboutYou::OtherDirectory(uuid) => Some(Verdict::NoMember(format!(
+            "node {} has data directory {uuid} in this cluster, not {}: this one is of before it was wiped, or another's. \
+             Keep it aside and join again under a new id (quorate node replace)",
+            me.node_id, me.node_uuid
+        ))),
+        AboutYou::Copy(why) => Some(Verdict::Copy(why)),
+        AboutYou::Unknown | AboutYou::Member => None,
+    }
+}
+
+/// Notes in the directory why no node may start on it again: its next start would look like the newest one.
+pub(in crate::raft) async fn refuse(dir: &Arc<DataDir>, why: &str) -> anyhow::Result<()> {
+    let (dir, why) = (dir.clone(), why.to_owned());
+    Ok(blocking::run(move || dir.refuse(&why)).await??)
 }
 
 fn was_removed(id: u64) -> String {

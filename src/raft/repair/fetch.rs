@@ -13,6 +13,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use super::{Opening, entries};
+use crate::raft::members::{Verdict, ask_about_me, refuse};
 use crate::raft::types::RaftStoredMembership;
 use crate::raft::wire::answer::Answer;
 use crate::raft::wire::{self, Header, Segments, rare};
@@ -69,7 +70,7 @@ impl Opening {
     /// node's snapshots then, whole and verified.
     ///
     /// # Errors
-    /// If there is no other member, or none is to be asked.
+    /// If there is no other member, or none is to be asked; or if one says that this node is a member no more, or runs on a copy.
     pub(super) async fn fetch(
         &self,
         members: RaftStoredMembership,
@@ -103,6 +104,8 @@ impl Opening {
                     Ok(got) => return Ok(got),
                     Err(why) => why,
                 };
+                // Who knows that this node does not belong here any more gives it nothing, ever.
+                self.check_still_member(*id, member).await?;
                 let is_due = told.is_none_or(|told| now().duration_since(told) > TELL_EVERY);
                 if is_due {
                     tracing::warn!(
@@ -113,6 +116,22 @@ impl Opening {
                 }
             }
             tokio::time::sleep(self.options.heartbeat).await;
+        }
+    }
+
+    /// Asks node `id` whether this one may go on.
+    ///
+    /// # Errors
+    /// If not: why.
+    async fn check_still_member(&self, id: u64, member: &Member) -> anyhow::Result<()> {
+        let verdict = ask_about_me(&self.dir, &self.call, id, &member.peer_addr).await;
+        match verdict {
+            None => Ok(()),
+            Some(Verdict::NoMember(why)) => bail!(why),
+            Some(Verdict::Copy(why)) => {
+                refuse(&self.dir, &why).await?;
+                bail!(why)
+            }
         }
     }
 }

@@ -8,7 +8,9 @@ use std::time::{Duration, Instant};
 use futures_util::stream;
 use openraft::storage::{RaftLogStorageExt, RaftSnapshotBuilder, RaftStateMachine};
 
-use super::cluster::{Cluster, eventually, fast, log_options, put_by_any, state_options, until};
+use super::cluster::{
+    Cluster, PATIENCE, eventually, fast, log_options, put_by_any, soon, state_options, until,
+};
 use super::disk::SlowDisk;
 use super::install::snapshot_of_another;
 use super::storage::{UUID, blank, id, machine};
@@ -18,7 +20,9 @@ use crate::raft::log_store::LogStore;
 use crate::raft::repair::Opening;
 use crate::raft::scrub::Scrubber;
 use crate::raft::start::Guards;
-use crate::raft::{Options, ReadError, ReadLevel, ScrubOptions, ScrubStats, SnapshotOptions};
+use crate::raft::{
+    MemberChange, Options, ReadError, ReadLevel, ScrubOptions, ScrubStats, SnapshotOptions,
+};
 use crate::storage::identity::DataDir;
 use crate::storage::log::Log;
 use crate::storage::snapshot;
@@ -146,6 +150,44 @@ async fn one_whose_snapshots_are_damaged_too_comes_back_from_a_peer() {
     check_back(&cluster).await;
     assert!(dir.join("state.damaged-1").exists());
     assert!(!dir.join("state.damaged-2").exists());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_was_removed_meanwhile_does_not_ask_for_a_state_for_ever() {
+    let cluster = node_3_stopped().await;
+    let gone = MemberChange::Remove {
+        id: 3,
+        force: false,
+    };
+    let deadline = soon();
+    'removing: loop {
+        for client in cluster.clients() {
+            match client.change_members(gone.clone(), deadline).await {
+                Ok(_) => break 'removing,
+                Err(why) => assert!(Instant::now() < deadline, "{why}"),
+            }
+        }
+    }
+    let dir = cluster.dir(3);
+    fs::remove_dir_all(dir.join("state")).unwrap();
+    for path in fs::read_dir(dir.join("snapshots")).unwrap() {
+        snapshot::empty(&path.unwrap().path()).unwrap();
+    }
+    let dir = Arc::new(DataDir::open(&dir, 3).unwrap());
+    let uuid = dir.identity().node_uuid;
+    let disk = cluster.disk(3).clone();
+    let opening = Opening {
+        dir,
+        log: Log::start(disk, &uuid, log_options()).unwrap(),
+        state: state_options(),
+        options: short_log(),
+        call: cluster.net.unary(3),
+        is_alone: false,
+    };
+    let opened = tokio::time::timeout(PATIENCE, opening.open()).await;
+    let refused = opened.expect("it asks on and on").map(drop).unwrap_err();
+    let refused = refused.to_string();
+    assert!(refused.contains("node 3 was removed"), "{refused}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
