@@ -25,6 +25,8 @@ use crate::storage::log::Log;
 const SHORT_PART: u64 = 4;
 /// How long nothing is tried after a snapshot could not be made.
 const PAUSE: Duration = Duration::from_secs(10);
+/// So many times the time after which a transfer is given up, what it staged is kept for the next one to go on from.
+const ABANDONED_STALLS: u32 = 10;
 
 /// Makes snapshots and purges the log on one node.
 pub(super) struct Keeper {
@@ -88,7 +90,12 @@ impl Keeper {
 
     /// Tells the core of the newest snapshot and has it purge what is not needed. `None` if there is no core any more.
     async fn tend(&self) -> Option<()> {
-        self.snapshots.take_back(self.options.snapshots.stall);
+        let stall = self.options.snapshots.stall;
+        self.snapshots.take_back(stall);
+        let cleared = self.snapshots.clear_abandoned(stall * ABANDONED_STALLS);
+        if let Err(error) = cleared.await {
+            tracing::warn!("what is staged of a snapshot cannot be deleted: {error}");
+        }
         let (known, purged) = {
             let metrics = self.raft.metrics();
             let metrics = metrics.borrow_watched();

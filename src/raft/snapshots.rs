@@ -18,6 +18,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::Replica;
+use super::blocking;
 use super::convert;
 use super::stats::SnapshotStats;
 use super::types::{RaftSnapshot, RaftSnapshotMeta, RaftStoredMembership, SnapshotData};
@@ -26,7 +27,7 @@ use crate::storage::LogId;
 use crate::storage::clock::now;
 use crate::storage::directory;
 use crate::storage::identity::DataDir;
-use crate::storage::snapshot::{self, Manifest};
+use crate::storage::snapshot::{self, Manifest, Staging};
 use crate::storage::state::Applied;
 
 /// Where what comes in is staged.
@@ -237,6 +238,26 @@ impl Snapshots {
     /// Where a snapshot that comes in is staged.
     pub(crate) fn incoming(&self) -> PathBuf {
         self.inner.dir.join(INCOMING)
+    }
+
+    /// Deletes what is staged of a transfer that was given up, once none has come in for `patience`.
+    ///
+    /// # Errors
+    /// If the disk fails.
+    pub(crate) async fn clear_abandoned(&self, patience: Duration) -> io::Result<()> {
+        let Some(turn) = self.inner.transfers.quiet(patience) else {
+            return Ok(());
+        };
+        let incoming = self.incoming();
+        let clearing = move || {
+            let _turn = turn;
+            if incoming.exists() {
+                tracing::info!("no snapshot comes in any more: what is staged of one is deleted");
+                Staging::clear(&incoming)?;
+            }
+            Ok(())
+        };
+        blocking::io(clearing).await
     }
 
     /// Makes one of `state` as it is now and makes it the current one. Blocking.

@@ -191,3 +191,24 @@ async fn a_newer_transfer_takes_over_from_an_older_one() {
     drop(second);
     assert_eq!(transfers.receiving(), None);
 }
+
+#[tokio::test]
+async fn what_is_staged_goes_only_once_no_transfer_has_come_in_for_a_while() {
+    let root = tempfile::tempdir().unwrap();
+    let snapshots = open(root.path(), None);
+    let staged = snapshots.incoming().join("staged");
+    fs::create_dir(snapshots.incoming()).unwrap();
+    fs::write(&staged, "x").unwrap();
+    let (long, none) = (Duration::from_secs(60), Duration::ZERO);
+    snapshots.clear_abandoned(long).await.unwrap();
+    assert!(staged.exists(), "a start tells nothing of when it came");
+    let receiving = snapshots.transfers().receive(2, 9, 100).await;
+    snapshots.clear_abandoned(none).await.unwrap();
+    assert!(staged.exists(), "it comes in now");
+    drop(receiving);
+    snapshots.clear_abandoned(long).await.unwrap();
+    assert!(staged.exists(), "the next one may go on from there");
+    snapshots.clear_abandoned(none).await.unwrap();
+    assert!(!snapshots.incoming().exists());
+    snapshots.clear_abandoned(none).await.unwrap();
+}

@@ -40,6 +40,8 @@ struct Inner {
     turn: Arc<tokio::sync::Mutex<()>>,
     /// Cancelled when another one wants to come in.
     give_way: Mutex<CancellationToken>,
+    /// Since when none comes in, as far as anybody looked.
+    quiet: Mutex<Option<Instant>>,
     sent_bytes: AtomicU64,
     received_bytes: AtomicU64,
 }
@@ -109,6 +111,18 @@ impl Transfers {
             give_way,
             _turn: turn,
         }
+    }
+
+    /// If none has come in for `patience`: the turn, so that none begins while it is held. Then it is not said again for as long.
+    pub(crate) fn quiet(&self, patience: Duration) -> Option<OwnedMutexGuard<()>> {
+        let turn = self.inner.turn.clone().try_lock_owned().ok()?;
+        let mut quiet = lock(&self.inner.quiet);
+        let since = *quiet.get_or_insert_with(now);
+        if now().saturating_duration_since(since) < patience {
+            return None;
+        }
+        *quiet = None;
+        Some(turn)
     }
 
     /// The log must be kept after this index.
@@ -207,6 +221,7 @@ impl Receiving {
 
 impl Drop for Receiving {
     fn drop(&mut self) {
+        *lock(&self.transfers.inner.quiet) = None;
         *lock(&self.transfers.inner.receiving) = None;
     }
 }
