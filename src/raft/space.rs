@@ -250,7 +250,7 @@ fn only_removes(command: &Command<'_>) -> bool {
 }
 
 /// The marks on a disk of `size` bytes.
-fn marks(options: &SpaceOptions, size: u64) -> SpaceOptions {
+pub(super) fn marks(options: &SpaceOptions, size: u64) -> SpaceOptions {
     if mutants::on(Mutant::DiskMarksIgnored) {
         return SpaceOptions {
             low_bytes: 0,

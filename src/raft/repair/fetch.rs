@@ -14,13 +14,14 @@ use serde::{Deserialize, Serialize};
 
 use super::{Opening, entries};
 use crate::raft::members::{Verdict, ask_about_me, refuse};
+use crate::raft::space::marks;
 use crate::raft::types::RaftStoredMembership;
 use crate::raft::wire::answer::Answer;
 use crate::raft::wire::{self, Header, Segments, rare};
 use crate::raft::{Call, Member, blocking};
 use crate::storage::clock::now;
 use crate::storage::snapshot::{Manifest, Missing, Staging};
-use crate::storage::{LogId, Vote};
+use crate::storage::{LogId, Vote, space};
 
 /// Where what comes in is staged, as of a snapshot that a leader sends.
 const INCOMING: &str = "incoming";
@@ -153,6 +154,7 @@ impl Source<'_> {
         });
         let (mut staging, missing) = begun.await??;
         let total = manifest.bytes();
+        self.check_room(lacking(&manifest, &missing)).await?;
         tracing::info!(
             from = self.id,
             total,
@@ -188,6 +190,23 @@ impl Source<'_> {
         let last = manifest.applied.log_id.context("its snapshot is empty")?;
         ensure!(last.index >= reach, "its snapshot ends at {}", last.index);
         Ok(last)
+    }
+
+    /// Whether `lacks` bytes more leave what a full disk is said to lack. States that were set aside stand beside what comes, so a
+    /// disk that was large enough may be too small now; what may go is for a human to say.
+    async fn check_room(&self, lacks: u64) -> anyhow::Result<()> {
+        let (dir, options) = (self.opening.dir.clone(), self.opening.options.space);
+        let (free, aside) = blocking::run(move || {
+            let root = dir.state_dir();
+            let beside = root.parent().unwrap_or(Path::new("."));
+            Ok::<_, std::io::Error>((space::free(beside)?, set_aside(&root)?))
+        })
+        .await??;
+        let reserve = marks(&options, free.size).full_bytes;
+        match free.bytes >= lacks.saturating_add(reserve) {
+            true => Ok(()),
+            false => bail!(no_room(lacks, reserve, free.bytes, &aside)),
+        }
     }
 
     /// Gets what is missing of a file.
@@ -263,9 +282,69 @@ impl Source<'_> {
     }
 }
 
+/// Bytes of the snapshot of `manifest` that are still to come.
+fn lacking(manifest: &Manifest, missing: &[Missing]) -> u64 {
+    let lacks = missing
+        .iter()
+        .map(|missing| manifest.files[missing.file].size - missing.offset);
+    lacks.sum()
+}
+
+/// The states that were set aside beside the one in `root`.
+fn set_aside(root: &Path) -> std::io::Result<Vec<PathBuf>> {
+    let Some((beside, name)) = root.parent().zip(root.file_name()) else {
+        return Ok(Vec::new());
+    };
+    let mut prefix = name.to_os_string();
+    prefix.push(".damaged-");
+    let is_one = |path: &PathBuf| {
+        let name = path.file_name().map(|name| name.as_encoded_bytes());
+        name.is_some_and(|name| name.starts_with(prefix.as_encoded_bytes()))
+    };
+    let mut found: Vec<PathBuf> = entries(beside)?.into_iter().filter(is_one).collect();
+    found.sort();
+    Ok(found)
+}
+
+/// What is said where `lacks` bytes do not fit.
+fn no_room(lacks: u64, reserve: u64, free: u64, aside: &[PathBuf]) -> String {
+    let aside: Vec<String> = aside
+        .iter()
+        .map(|path| path.display().to_string())
+        .collect();
+    let advice = match aside.is_empty() {
+        true => "make room on its disk".to_owned(),
+        false => format!(
+            "make room on its disk; what was set aside is kept for you alone and can be deleted: {}",
+            aside.join(", ")
+        ),
+    };
+    format!("{lacks} bytes are to come, {reserve} must stay free and {free} are: {advice}")
+}
+
 /// A path for a snapshot in `dir` that was never used.
 fn fresh_path(dir: &Path) -> anyhow::Result<PathBuf> {
     let number = |path: PathBuf| path.file_name()?.to_str()?.parse::<u64>().ok();
     let last = entries(dir)?.into_iter().filter_map(number).max();
     Ok(dir.join(format!("{:010}", last.map_or(0, |last| last + 1))))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn where_there_is_no_room_it_is_said_what_can_be_deleted() {
+        let root = tempfile::tempdir().unwrap();
+        let state = root.path().join("state");
+        for name in ["state", "state.damaged-2", "state.damaged-1", "snapshots"] {
+            std::fs::create_dir(root.path().join(name)).unwrap();
+        }
+        let aside = set_aside(&state).unwrap();
+        let both = ["state.damaged-1", "state.damaged-2"].map(|name| root.path().join(name));
+        assert_eq!(aside, both);
+        let why = no_room(9, 5, 7, &aside);
+        assert!(why.contains("state.damaged-1, "), "{why}");
+        assert!(!no_room(9, 5, 7, &[]).contains("set aside"));
+    }
 }
