@@ -20,6 +20,7 @@ use super::context::PeerContext;
 use super::handshake::{
     AdoptRequest, AdoptResponse, HelloRequest, HelloResponse, PROTOCOL, answer_adopt,
 };
+use super::members::LEAP_MAX;
 use super::types::{Raft, RaftStoredMembership};
 use super::{Call, InitError, Initialized, Member, blocking};
 
@@ -228,8 +229,14 @@ fn check_list(me: u64, members: &BTreeMap<u64, Member>) -> Result<(), InitError>
             "this node, {me}, is not in the list of members"
         )));
     }
+    let least = members.keys().next().copied().unwrap_or(me);
     let (mut peers, mut clients) = (BTreeSet::new(), BTreeSet::new());
     for (id, member) in members {
+        if id - least > LEAP_MAX {
+            return Err(InitError::Invalid(format!(
+                "node id {id} is far above {least}: ids only grow, so none below it could ever be given to another node"
+            )));
+        }
         if member.peer_addr.is_empty() || member.client_url.is_empty() {
             return Err(InitError::Invalid(format!("node {id} has no address")));
         }
@@ -347,6 +354,10 @@ mod tests {
         assert!(check_list(1, &BTreeMap::new()).is_err());
         let twice = BTreeMap::from([(1, member("a")), (2, member("a"))]);
         assert!(check_list(1, &twice).is_err());
+        for (id, is_fine) in [(1 + LEAP_MAX, true), (2 + LEAP_MAX, false)] {
+            let list = BTreeMap::from([(1, member("a")), (id, member("b"))]);
+            assert_eq!(check_list(1, &list).is_ok(), is_fine, "{id}");
+        }
     }
 
     #[test]

@@ -24,7 +24,7 @@ use tokio::sync::Mutex;
 use tokio::time::timeout_at;
 
 pub(super) use farewell::{Farewell, Removed, Verdict, ask_about_me, refuse};
-pub(super) use ids::{epoch, is_removed, next_id, upto as ids_upto};
+pub(super) use ids::{LEAP_MAX, epoch, is_removed, next_id, upto as ids_upto};
 
 use super::context::PeerContext;
 use super::form::{UnaryCall, ask};

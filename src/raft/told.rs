@@ -381,7 +381,7 @@ pub enum MemberError {
     /// The id belongs to another node, or the addresses do.
     #[error("{0}")]
     Exists(String),
-    /// The id was used before.
+    /// The id was used before, or is so large that it would use up all others.
     #[error("{0}")]
     IdUsed(String),
     /// Nobody with a vote would be left.

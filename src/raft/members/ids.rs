@@ -8,6 +8,9 @@ pub(in crate::raft) fn upto(stored: &RaftStoredMembership) -> u64 {
     known.max().unwrap_or(0)
 }
 
+/// So far above the others an id may be. One that is much larger is a slip, and would use up all that are smaller.
+pub(in crate::raft) const LEAP_MAX: u64 = 1000;
+
 /// The smallest id that a new node may have; zero if there is no cluster.
 pub(in crate::raft) fn next_id(stored: &RaftStoredMembership) -> u64 {
     match stored.nodes().next() {

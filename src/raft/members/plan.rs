@@ -112,6 +112,13 @@ impl At<'_> {
                 "node ids are never used twice, and those below {next} are used up: give the new node an id of {next} or more"
             )));
         }
+        if id - next > ids::LEAP_MAX {
+            return Err(MemberError::IdUsed(format!(
+                "node id {id} is far above the others: ids only grow, so it would use up all below it; give the new node one from \
+                 {next} to {}",
+                next.saturating_add(ids::LEAP_MAX)
+            )));
+        }
         self.check_addresses(id, member)?;
         let nodes = BTreeMap::from([(id, self.joining(member))]);
         Ok(self.propose(ChangeMembers::AddNodes(nodes), true))

@@ -109,6 +109,9 @@ fn a_new_node_joins_without_a_vote_and_under_an_id_above_all() {
         (ChangeMembers::AddNodes(nodes), true)
     );
     assert!(matches!(planned(&healthy(), &add(4)), Ok(Plan::Done)));
+    let slip = refused(&healthy(), &add(6 + ids::LEAP_MAX));
+    assert!(slip.to_string().contains("far above"), "{slip}");
+    proposed(&healthy(), &add(5 + ids::LEAP_MAX));
     let sparse = leader(&[&[1, 7]], &[], &[7]);
     let used = refused(&sparse, &add(6));
     assert!(used.to_string().contains("an id of 8 or more"), "{used}");
