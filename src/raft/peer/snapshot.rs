@@ -172,10 +172,11 @@ fn check_offer<SM: RaftStateMachine<Types>>(
     }
     let last = manifest.applied.log_id;
     let last = last.ok_or_else(|| refused("the snapshot holds nothing".to_owned()))?;
-    if last.term > header.vote.term {
-        let term = header.vote.term;
+    // The core takes a snapshot of a leader to come for impossible, and stops.
+    let leader = (header.vote.term, header.vote.node);
+    if (last.term, last.node) > leader {
         return Err(refused(format!(
-            "it ends at {last:?}, beyond the sender's term {term}"
+            "it ends at {last:?}, beyond the sender's term {leader:?}"
         )));
     }
     Ok(last)

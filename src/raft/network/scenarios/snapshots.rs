@@ -67,6 +67,10 @@ pub(crate) async fn a_snapshot_of_who_is_not_meant_is_refused_with_the_reason(se
             said_to_be(CLUSTER, Some(log_id(2, 1, 9))),
             "beyond the sender's term",
         ),
+        (
+            said_to_be(CLUSTER, Some(log_id(1, 2, 9))),
+            "beyond the sender's term",
+        ),
         // Its files are looked for only when they are asked for.
         (said_to_be(CLUSTER, last), "000001.sst here"),
     ] {
