@@ -13,12 +13,6 @@ use crate::run::Evidence;
 /// in, each with the open operations that have taken effect in it, is carried along from event to event. Nothing is
 /// reduced; an unknown operation stays open for ever.
 pub(crate) fn is_linear(operations: &[&Operation]) -> bool {
-    is_linear_within(operations, usize::MAX).expect("there is no bound")
-}
-
-/// The same, given up where more than `worlds_max` states with what took effect in them are possible at once: operations whose outcome
-/// is unknown double them.
-pub(crate) fn is_linear_within(operations: &[&Operation], worlds_max: usize) -> Option<bool> {
     let mut events: Vec<(u64, bool, usize)> = Vec::new();
     for (at, operation) in operations
         .iter()
@@ -45,9 +39,6 @@ pub(crate) fn is_linear_within(operations: &[&Operation], worlds_max: usize) -> 
                     continue;
                 };
                 let world = (state, done.iter().copied().chain([*next]).collect());
-                if grown.len() >= worlds_max {
-                    return None;
-                }
                 if grown.insert(world.clone()) {
                     fresh.push(world);
                 }
@@ -63,7 +54,7 @@ pub(crate) fn is_linear_within(operations: &[&Operation], worlds_max: usize) -> 
             })
             .collect();
     }
-    Some(!worlds.is_empty())
+    !worlds.is_empty()
 }
 
 /// Whether every follower read of a register that names the log index it was true at answers what the nodes' logs have written by

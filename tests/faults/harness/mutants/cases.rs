@@ -47,7 +47,6 @@ pub(super) const CASES: &[Case] = &[
     case(Mutant::AckBeforeSync, By::Volume("kills", "60"), FOUND),
     case(Mutant::AckBeforeSync, By::Volume("cuts", "60"), FOUND),
     case(Mutant::AckBeforeSync, By::Volume("points", "40"), FOUND),
-    case(Mutant::AckBeforeSync, By::Volume("eio", "60"), FOUND),
     case(
         Mutant::TransferPostedAgain,
         By::Volume("kills", "20"),
@@ -58,8 +57,6 @@ pub(super) const CASES: &[Case] = &[
         By::Run("register", "kill,partition", 20),
         &["witness", "linear", "durable", "digests", "crash"],
     ),
-    case(Mutant::VoteNotSaved, By::Volume("kills", "120"), FOUND),
-    case(Mutant::VoteNotSaved, By::Volume("cuts", "120"), FOUND),
     case(Mutant::VoteNotSynced, By::Sim(None, 400), IN_SIM),
     case(
         Mutant::VoteGrantedTwice,
@@ -144,12 +141,6 @@ pub(super) const CASES: &[Case] = &[
         By::Run("register", "kill,away", 25),
         &["witness", "linear", "durable", "digests", "crash"],
     ),
-    case(
-        Mutant::PurgeBeyondSnapshot,
-        By::Volume("kills", "60"),
-        FOUND,
-    ),
-    case(Mutant::PurgeBeyondSnapshot, By::Volume("cuts", "60"), FOUND),
     case(
         Mutant::KeysNotInSnapshot,
         By::Run("register,ledger", "away,kill", 25),
