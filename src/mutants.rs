@@ -75,7 +75,6 @@ mutants! {
     LegLost "leg-lost" "A transfer debits one account and credits none."
     CasUnconditional "cas-unconditional" "A conditional write does not look at its condition."
     StateNotAtomic "state-not-atomic" "The state says that it holds an entry before it does."
-    KeysNotInSnapshot "keys-not-in-snapshot" "A snapshot that is installed brings no idempotency keys."
     SnapshotMislabelled "snapshot-mislabelled" "A snapshot says that it ends where the state is when it is finished, not where it was made of it."
     RefusalLeavesLeg "refusal-leaves-leg" "A transfer that is refused debits its account all the same."
     DiskMarksIgnored "disk-marks-ignored" "A node writes on however little room its disk has."

@@ -4,11 +4,10 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError};
 
 use super::core::{Core, lock};
-use super::db::{Access, Db, Table};
+use super::db::{Access, Db};
 use super::load::Stamps;
-use super::{Applied, State, dirs, meta};
+use super::{Applied, State, dirs};
 use crate::machine::Fault;
-use crate::mutants::{self, Mutant};
 
 /// What a checkpoint holds, as read from inside it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -68,9 +67,6 @@ impl State {
         };
         let next = dirs::next(&self.root.dir, &old.path).map_err(failed)?;
         dirs::copy(dir, &next).map_err(failed)?;
-        if mutants::on(Mutant::KeysNotInSnapshot) {
-            forget_keys(&next)?;
-        }
         old.point("install:copied")?;
         // Opened before it becomes the current one: what cannot be opened replaces nothing.
         let new = Arc::new(Core::open(&next, self.root.tuning, old.hook())?);
@@ -90,16 +86,6 @@ impl State {
         Core::retire(&old);
         Ok(meta)
     }
-}
-
-/// Takes all idempotency keys out of the database in `path`: for [`Mutant::KeysNotInSnapshot`] only.
-fn forget_keys(path: &Path) -> Result<(), Fault> {
-    let db = Db::open(path, Access::Existing, LOOK_CACHE_BYTES)?;
-    let mut batch = db.batch();
-    batch.delete_range(Table::Idempotency, &[], &[u8::MAX]);
-    meta::put(&mut batch, &meta::AnswersRow::default());
-    db.write(batch)?;
-    db.flush()
 }
 
 impl Core {

@@ -142,11 +142,6 @@ pub(super) const CASES: &[Case] = &[
         &["witness", "linear", "durable", "digests", "crash"],
     ),
     case(
-        Mutant::KeysNotInSnapshot,
-        By::Run("register,ledger", "away,kill", 25),
-        &["once", "witness", "linear", "durable", "digests", "crash"],
-    ),
-    case(
         Mutant::SnapshotMislabelled,
         By::Run("register", "away,kill", 25),
         &["witness", "linear", "durable", "digests", "crash"],
