@@ -77,7 +77,6 @@ mutants! {
     StateNotAtomic "state-not-atomic" "The state says that it holds an entry before it does."
     SnapshotMislabelled "snapshot-mislabelled" "A snapshot says that it ends where the state is when it is finished, not where it was made of it."
     RefusalLeavesLeg "refusal-leaves-leg" "A transfer that is refused debits its account all the same."
-    DiskMarksIgnored "disk-marks-ignored" "A node writes on however little room its disk has."
     ChainNotAtomic "chain-not-atomic" "What a chain of transfers posted before one of them was refused stays posted."
     PurgeBeyondSnapshot "purge-beyond-snapshot" "The log is purged of everything that is committed, whatever the snapshot holds."
     OldIdAfterWipe "old-id-after-wipe" "A node that lost its disk is taken for what it was."

@@ -22,7 +22,6 @@ use super::hand_over::HandOver;
 use super::types::Raft;
 use super::watchdog::Faults;
 use crate::machine::Command;
-use crate::mutants::{self, Mutant};
 use crate::storage::clock::now;
 use crate::storage::space::{self, Free};
 
@@ -251,12 +250,6 @@ fn only_removes(command: &Command<'_>) -> bool {
 
 /// The marks on a disk of `size` bytes.
 pub(super) fn marks(options: &SpaceOptions, size: u64) -> SpaceOptions {
-    if mutants::on(Mutant::DiskMarksIgnored) {
-        return SpaceOptions {
-            low_bytes: 0,
-            full_bytes: 0,
-        };
-    }
     let percent = |percent: u64| u64::try_from(u128::from(size) * u128::from(percent) / 100);
     let at_most = |bytes: u64, of: u64| bytes.min(percent(of).expect("a part of it"));
     SpaceOptions {

@@ -201,12 +201,7 @@ fn arguments(by: &By, seed: u64, left: u64) -> Vec<String> {
         }
         By::Volume(outages, hits) => {
             words.extend(["--hits", hits, "--batch", "100"]);
-            // Disks are filled one after the other and not as fast as nodes are killed.
-            let transfers = match *outages {
-                "full" => "3000",
-                _ => "60000",
-            };
-            words.extend(["--transfers", transfers]);
+            words.extend(["--transfers", "60000"]);
             outages
         }
         By::Flips(flips) => {

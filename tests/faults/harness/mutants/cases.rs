@@ -159,11 +159,6 @@ pub(super) const CASES: &[Case] = &[
         &["witness", "linear", "durable", "digests", "crash"],
     ),
     case(Mutant::SyncErrorIgnored, By::Volume("eio", "60"), FOUND),
-    case(
-        Mutant::DiskMarksIgnored,
-        By::Volume("full", "30"),
-        UNNOTICED,
-    ),
     case(Mutant::DamageBelieved, By::Flips(4000), &[SILENT]),
     case(Mutant::LogDamageSkipped, By::Flips(4000), &[SILENT]),
     case(
@@ -192,9 +187,6 @@ pub(super) const CASES: &[Case] = &[
 const IN_SIM: &[&str] = &[
     INVARIANT, "linear", "witness", "durable", "digests", "crash",
 ];
-
-/// What full disks come to if nobody looks at them.
-const UNNOTICED: &[&str] = &["unnoticed", "crash", "late", "reads", "lost", "books"];
 
 /// What outages under volume find.
 const FOUND: &[&str] = &["lost", "doubled", "books", "crash"];
