@@ -4,11 +4,13 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
+use std::time::Duration;
 
 use serde_json::json;
 
 use crate::harness::api::{Asked, Said, request, said};
 use crate::harness::applied::translate;
+use crate::harness::faults::Installed;
 use crate::harness::faults::partition::shapes;
 use crate::harness::follow::{Piece, holes};
 use crate::harness::hand::understood;
@@ -29,6 +31,7 @@ pub(crate) const ALL: &[Claim] = &[
     claim!(an_export_becomes_what_the_clients_asked),
     claim!(an_export_of_what_nobody_asked_is_refused),
     claim!(each_partition_cuts_what_it_says),
+    claim!(a_partition_meets_the_leader_only_where_it_is_the_one_cut_off),
     claim!(a_hole_between_the_pieces_of_a_log_is_found),
     claim!(some_run_is_to_find_each_mutant),
     claim!(tries_that_came_too_late_prove_nothing),
@@ -220,7 +223,7 @@ fn a_hole_between_the_pieces_of_a_log_is_found() {
 fn each_partition_cuts_what_it_says() {
     for size in 2..=7 {
         let order: Vec<u64> = (1..=size).collect();
-        for (name, directions) in shapes(&order) {
+        for (name, directions, _) in shapes(&order) {
             let cut: BTreeSet<(u64, u64)> = directions.iter().copied().collect();
             assert_eq!(cut.len(), directions.len(), "{name}: none twice");
             assert!(cut.iter().all(|(a, b)| a != b), "{name}");
@@ -237,6 +240,37 @@ fn each_partition_cuts_what_it_says() {
                 "bridge" if size > 2 => assert!((1..=size).any(|node| sees(node) == size)),
                 _ => {}
             }
+        }
+    }
+}
+
+fn a_partition_meets_the_leader_only_where_it_is_the_one_cut_off() {
+    for size in 3..=7 {
+        let order: Vec<u64> = (1..=size).collect();
+        for (name, directions, aim) in shapes(&order) {
+            let aim: BTreeSet<u64> = aim.into_iter().collect();
+            let few = (size - 1) / 2;
+            let due: BTreeSet<u64> = match name {
+                "alone" | "deaf" | "dumb" => BTreeSet::from([1]),
+                "halves" => (1..=few).collect(),
+                "ring" | "bridge" => directions.iter().map(|(from, _)| *from).collect(),
+                other => panic!("whom is {other} aimed at?"),
+            };
+            assert_eq!(aim, due, "{name} of {size}");
+            let installed = Installed {
+                nodes: order.clone(),
+                aim: aim.iter().copied().collect(),
+                how: None,
+                lasts: Duration::ZERO,
+                until: None,
+                heal: Box::new(|_| Ok(())),
+            };
+            for node in &order {
+                assert_eq!(installed.is_on(Some(*node)), aim.contains(node), "{name}");
+            }
+            assert!(!installed.is_on(None), "{name}");
+            let everybody = name == "ring" && size > 3;
+            assert_eq!(aim.len() as u64 == size, everybody, "{name} of {size}");
         }
     }
 }

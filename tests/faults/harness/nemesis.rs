@@ -178,14 +178,15 @@ impl Nemesis {
         leader: Option<u64>,
         installed: Installed,
     ) -> Step {
+        let on_leader = installed.is_on(leader);
         let Installed {
             nodes,
+            aim: _,
             how,
             lasts,
             until,
             heal,
         } = installed;
-        let on_leader = leader.is_some_and(|leader| nodes.contains(&leader));
         self.active.push(Active {
             id,
             fault: fault.name(),

@@ -27,7 +27,7 @@ pub(crate) struct Step {
     pub(crate) id: u64,
     /// The nodes it is done to.
     pub(crate) nodes: Vec<u64>,
-    /// Whether one of them led at that moment.
+    /// Whether one that it is aimed at led at that moment: who was cut off, not whom it was cut from.
     #[serde(default)]
     pub(crate) on_leader: bool,
     /// What came of it.
@@ -137,7 +137,7 @@ pub(crate) struct Window {
     pub(crate) fault: String,
     /// The nodes it was done to.
     pub(crate) nodes: Vec<u64>,
-    /// Whether one of them led.
+    /// Whether one that it is aimed at led.
     pub(crate) on_leader: bool,
     /// Install, nanoseconds.
     pub(crate) start: u64,

@@ -72,6 +72,7 @@ impl Fault for Away {
         let how = if is_killed { "down" } else { "cut off" };
         Ok(Installed {
             nodes: vec![id],
+            aim: vec![id],
             how: Some(format!(
                 "{how}: n{id}, without what comes from log index {lacks} on"
             )),

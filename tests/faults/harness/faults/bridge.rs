@@ -58,6 +58,7 @@ impl Fault for Bridge {
         let is_lost = random.percent(50);
         Ok(Installed {
             nodes: nodes.ids(),
+            aim: vec![leader],
             how: Some(format!(
                 "n{leader} cut off, {} restarted",
                 named_nodes(&others)

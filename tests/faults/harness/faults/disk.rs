@@ -47,6 +47,7 @@ impl Fault for Disk {
         let (waited, failing) = (chosen.clone(), chosen.clone());
         let says = error.says();
         Ok(Installed {
+            aim: chosen.clone(),
             nodes: chosen,
             how: Some(format!("{says}, {place:?}, after {after} others")),
             lasts,

@@ -39,6 +39,7 @@ impl Fault for Jumps {
         }
         let moved = chosen.clone();
         Ok(Installed {
+            aim: chosen.clone(),
             nodes: chosen,
             how: None,
             // A node looks at its file once a second.

@@ -51,6 +51,7 @@ impl Fault for Members {
         let operator = Operator::start(change, &before, addrs, random.next(), log);
         let is_done = operator.is_done();
         Ok(Installed {
+            aim: touched.clone(),
             nodes: touched,
             how: Some(how),
             lasts: LASTS,

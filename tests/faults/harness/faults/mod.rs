@@ -31,8 +31,10 @@ use crate::random::Random;
 
 /// A fault that was installed.
 pub(crate) struct Installed {
-    /// The nodes it is done to.
+    /// The nodes it is done to: whoever loses something by it.
     pub(crate) nodes: Vec<u64>,
+    /// Those of them that it is aimed at: they lose what the others keep. Whether it meets the leader is counted by these.
+    pub(crate) aim: Vec<u64>,
     /// What exactly is done, for people, if there is more to say than whom it is done to.
     pub(crate) how: Option<String>,
     /// How long it is to last.
@@ -41,6 +43,13 @@ pub(crate) struct Installed {
     pub(crate) until: Option<Until>,
     /// Ends it.
     pub(crate) heal: Heal,
+}
+
+impl Installed {
+    /// Whether it meets whoever leads.
+    pub(crate) fn is_on(&self, leader: Option<u64>) -> bool {
+        leader.is_some_and(|leader| self.aim.contains(&leader))
+    }
 }
 
 /// Whether what a fault waits for has come to pass.

@@ -37,6 +37,7 @@ impl Fault for Moves {
         match http::ask(nodes.addr(leader), "POST", path, &body, PATIENCE) {
             Ok(reply) if reply.status == 200 => Ok(Installed {
                 nodes: vec![leader, to],
+                aim: vec![leader],
                 how: Some(format!("from n{leader} to n{to}")),
                 lasts: Duration::ZERO,
                 until: None,

@@ -42,6 +42,7 @@ impl Fault for Partition {
         let is_lost = random.percent(50);
         Ok(Installed {
             nodes: touched(&directions),
+            aim: (shape.aims)(&order),
             how: Some(shape.told(&order, flaps)),
             lasts,
             until: None,
@@ -59,6 +60,8 @@ struct Shape {
     name: &'static str,
     /// Of nodes in an order that has at its head whom to hit.
     cuts: fn(&[u64]) -> Directions,
+    /// The nodes that are worse off than the others, of the same.
+    aims: fn(&[u64]) -> Vec<u64>,
     /// For people.
     tells: fn(&[u64]) -> String,
 }
@@ -76,11 +79,13 @@ const SHAPES: &[Shape] = &[
     Shape {
         name: "alone",
         cuts: alone,
+        aims: |order| vec![order[0]],
         tells: |order| parts(&order[..1], &order[1..]),
     },
     Shape {
         name: "halves",
         cuts: halves,
+        aims: |order| order[..(order.len() - 1) / 2].to_vec(),
         tells: |order| {
             let (few, many) = order.split_at((order.len() - 1) / 2);
             parts(few, many)
@@ -89,11 +94,15 @@ const SHAPES: &[Shape] = &[
     Shape {
         name: "ring",
         cuts: ring,
+        // No side is the better one.
+        aims: |order| touched(&ring(order)),
         tells: |order| format!("each sees its neighbours only of {}", named_nodes(order)),
     },
     Shape {
         name: "bridge",
         cuts: bridge,
+        // All but the one that sees both.
+        aims: |order| touched(&bridge(order)),
         tells: |order| {
             let half = order.len() / 2;
             let sides = parts(&order[..half], &order[half + 1..]);
@@ -103,11 +112,13 @@ const SHAPES: &[Shape] = &[
     Shape {
         name: "deaf",
         cuts: deaf,
+        aims: |order| vec![order[0]],
         tells: |order| format!("n{} hears nobody", order[0]),
     },
     Shape {
         name: "dumb",
         cuts: dumb,
+        aims: |order| vec![order[0]],
         tells: |order| format!("n{} is heard by nobody", order[0]),
     },
 ];
@@ -117,11 +128,11 @@ fn parts(left: &[u64], right: &[u64]) -> String {
     format!("{} | {}", named_nodes(left), named_nodes(right))
 }
 
-/// What every shape cuts of nodes in this order, by name.
-pub(crate) fn shapes(order: &[u64]) -> impl Iterator<Item = (&'static str, Directions)> {
+/// What every shape cuts of nodes in this order, and whom it is aimed at, by name.
+pub(crate) fn shapes(order: &[u64]) -> impl Iterator<Item = (&'static str, Directions, Vec<u64>)> {
     SHAPES
         .iter()
-        .map(move |shape| (shape.name, (shape.cuts)(order)))
+        .map(move |shape| (shape.name, (shape.cuts)(order), (shape.aims)(order)))
 }
 
 /// The nodes that lose something.

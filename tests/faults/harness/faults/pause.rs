@@ -37,6 +37,7 @@ impl Fault for Pause {
         };
         let paused = chosen.clone();
         Ok(Installed {
+            aim: chosen.clone(),
             nodes: chosen,
             how: None,
             lasts,

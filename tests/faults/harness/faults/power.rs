@@ -35,6 +35,7 @@ impl Fault for Power {
         let lasts = part(nodes.pace().election_max, *random.pick(&[0, 50, 130, 300]));
         let dark = chosen.clone();
         Ok(Installed {
+            aim: chosen.clone(),
             nodes: chosen,
             how: None,
             lasts,

@@ -42,6 +42,7 @@ impl Fault for Rates {
         let lasts = part(nodes.pace().election_max, *random.pick(&[400, 600, 1000]));
         let wrong = order.clone();
         Ok(Installed {
+            aim: order.clone(),
             nodes: order,
             how: None,
             lasts,

@@ -42,9 +42,11 @@ impl Fault for Slow {
         } else {
             format!("around n{centre}")
         };
+        let aim = if everywhere { ids } else { vec![centre] };
         Ok(Installed {
             how: Some(format!("up to {} ms late {place}", delay.as_millis())),
-            nodes: if everywhere { ids } else { vec![centre] },
+            nodes: aim.clone(),
+            aim,
             lasts: part(nodes.pace().election_max, *random.pick(&[100, 300, 500])),
             until: None,
             heal: Box::new(move |nodes| {
