@@ -36,7 +36,8 @@
 #
 # A run leaves a directory: the history, applied logs, output of the nodes, report.md, timeline.html and plots; a red one
 # also the nodes' data. Of several runs, each green one is told in a line, a red one in full, with the command that does it
-# again. Ends with 1 if any promise was broken, or not proven. No privileges needed, but for the fault `power` (root).
+# again. Ends with 1 if any promise was broken, or not proven. No privileges needed, but for the fault `power` (root) and for
+# `run --network namespaces` (root or user namespaces, iproute2 and nftables; skipped without).
 #
 #   QUORATE_FAULTS_DIR       where runs are left (default target/faults)
 #   QUORATE_FAULTS_SEED      where the seeds of a soak begin (default: random)
@@ -364,6 +365,7 @@ words += ["--faults", ",".join(options["faults"])]
 for name in ["clients", "seconds", "overlap", "every_ms", "lease_ms"]:
     words += ["--" + name.replace("_", "-"), options[name]]
 words += ["--snapshots"] if options.get("snapshots") else []
+words += ["--network", options.get("network", "proxies")]
 words += ["--node-flag=" + flag for flag in options["node_flags"]]
 print(*words)
 PYTHON

@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::json;
 
@@ -16,6 +16,8 @@ use crate::harness::follow::{Piece, holes};
 use crate::harness::hand::understood;
 use crate::harness::http::Reply;
 use crate::harness::mutants;
+use crate::harness::net::namespaces::rules;
+use crate::harness::net::{Quality, Table};
 use crate::harness::scenarios;
 use crate::harness::scenarios::named::{NAMED, Place};
 use crate::history::{Answer, Call, Level};
@@ -32,6 +34,7 @@ pub(crate) const ALL: &[Claim] = &[
     claim!(an_export_of_what_nobody_asked_is_refused),
     claim!(each_partition_cuts_what_it_says),
     claim!(a_partition_meets_the_leader_only_where_it_is_the_one_cut_off),
+    claim!(a_packet_filter_drops_what_does_not_come_through),
     claim!(a_hole_between_the_pieces_of_a_log_is_found),
     claim!(some_run_is_to_find_each_mutant),
     claim!(tries_that_came_too_late_prove_nothing),
@@ -273,6 +276,42 @@ fn a_partition_meets_the_leader_only_where_it_is_the_one_cut_off() {
             assert_eq!(aim.len() as u64 == size, everybody, "{name} of {size}");
         }
     }
+}
+
+fn a_packet_filter_drops_what_does_not_come_through() {
+    let cut = |quality: &mut Quality| quality.cut = true;
+    let mut table = Table::new();
+    cut(table.entry((2, 1)).or_default());
+    cut(table.entry((1, 3)).or_default());
+    table.entry((3, 1)).or_default().spikes = 10;
+    table.entry((4, 1)).or_default();
+    let of = |node: u64| {
+        let rules = rules(node, &table, |direction| {
+            direction == (4, 1) || direction == (2, 1)
+        });
+        let rules = rules.expect("addresses");
+        let lines = rules.lines().filter(|line| line.starts_with("ip "));
+        lines.map(str::to_owned).collect::<Vec<_>>()
+    };
+    let first = [
+        // What is cut is not reset: nothing comes through.
+        "ip saddr 10.77.0.2 drop",
+        "ip saddr 10.77.0.3 numgen random mod 100 < 10 drop",
+        "ip saddr 10.77.0.4 meta l4proto tcp reject with tcp reset",
+    ];
+    assert_eq!(of(1), first);
+    assert_eq!(of(2), Vec::<String>::new(), "one way only");
+    assert_eq!(of(3), ["ip saddr 10.77.0.1 drop"]);
+    let mut flapping = Table::new();
+    flapping.entry((2, 1)).or_default().flaps = Some(Duration::from_millis(5));
+    let start = Instant::now();
+    let mut seen = BTreeSet::new();
+    while seen.len() < 2 && start.elapsed() < Duration::from_secs(5) {
+        let rules = rules(1, &flapping, |_| false).expect("addresses");
+        seen.insert(rules.contains("drop"));
+    }
+    assert_eq!(seen.len(), 2, "now cut, now whole");
+    assert!(rules(1, &Table::from([((254, 1), Quality::default())]), |_| false).is_err());
 }
 
 fn some_run_is_to_find_each_mutant() {

@@ -38,7 +38,7 @@ const STOPPED: Duration = Duration::from_secs(60);
 /// # Errors
 /// When it does not come back.
 pub(crate) fn heal(nodes: &mut Nodes) -> anyhow::Result<Duration> {
-    nodes.net.heal_all();
+    nodes.net.heal_all()?;
     for id in nodes.ids() {
         if !nodes.is_running(id) {
             nodes.start(id)?;

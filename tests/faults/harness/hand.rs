@@ -117,17 +117,18 @@ impl Hand<'_> {
             Order::Cut(a, b, both) => {
                 self.nodes
                     .net
-                    .change(&ways(*a, *b, *both), |quality| quality.cut = true);
+                    .change(&ways(*a, *b, *both), |quality| quality.cut = true)?;
                 self.began(&("cut", vec![*a, *b]), self.leads(*a) || self.leads(*b));
             }
             Order::Slow(a, b, late) => {
+                anyhow::ensure!(self.nodes.net.can_delay(), "that takes --network proxies");
                 self.nodes
                     .net
-                    .change(&ways(*a, *b, true), |quality| quality.delay = *late);
+                    .change(&ways(*a, *b, true), |quality| quality.delay = *late)?;
                 self.began(&("slow", vec![*a, *b]), self.leads(*a) || self.leads(*b));
             }
             Order::Whole(a, b) => {
-                self.nodes.net.heal(&ways(*a, *b, true), false);
+                self.nodes.net.heal(&ways(*a, *b, true), false)?;
                 for pair in [vec![*a, *b], vec![*b, *a]] {
                     self.ended(&("cut", pair.clone()));
                     self.ended(&("slow", pair));
@@ -138,7 +139,7 @@ impl Hand<'_> {
     }
 
     fn heal(&mut self) -> anyhow::Result<()> {
-        self.nodes.net.heal_all();
+        self.nodes.net.heal_all()?;
         for (fault, ids) in self.active.keys().cloned().collect::<Vec<_>>() {
             let order = match fault {
                 "cut" | "slow" => {

@@ -1,7 +1,7 @@
 //! Runs on real processes: nodes of the built binary, clients, faults, and what is left behind for the checkers.
 //!
 //! ```text
-//! options -> nodes (processes) + net (a proxy a node) -> workloads: clients -> api, http -> history
+//! options -> nodes (processes) + net (between them)   -> workloads: clients -> api, http -> history
 //!                  |      ^ nemesis: faults                                     |
 //!                  +-> follow: applied logs, if they are kept short             |
 //!            finish: heal, read everything once more, stop, export <------------+
@@ -116,7 +116,7 @@ pub(crate) fn run(options: &Options, say: impl Fn(&str)) -> anyhow::Result<PathB
     }
     let flags = &options.node_flag;
     let pace = Pace::of_lease(Duration::from_millis(options.lease_ms));
-    let mut nodes = Nodes::new(&dir, &binary, options.nodes, pace, flags)?;
+    let mut nodes = Nodes::within(options.network, &dir, &binary, options.nodes, pace, flags)?;
     equip(&mut nodes, options, &faults, &say);
     let history = File::create(dir.join("history.jsonl"))?;
     let world = Arc::new(World::new(history, nodes.roster()));

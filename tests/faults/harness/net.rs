@@ -1,29 +1,47 @@
-//! The network between the nodes: a proxy in front of every node, which knows who is connected and treats each direction
-//! of each pair by itself. No privileges needed.
+//! The network between the nodes, with two ways to break it behind one trait ([`Backend`]).
 //!
-//! A node advertises its proxy's addresses, one for peers and one for requests that others forward to it. Whose connection
-//! it is the system says: the process that owns the other end of the socket. So nothing of the nodes' protocols is known
-//! here, and nothing of them can hide from it.
+//! | network | what it is | takes |
+//! |---|---|---|
+//! | [`proxies`] | a proxy in front of every node, which knows who is connected: cuts, delays, resets, what comes late or twice | nothing |
+//! | [`namespaces`] | a network namespace a node, with packet filters: what TCP itself makes of lost packets | root, or user namespaces |
 //!
-//! Bytes that were sent while a direction was cut are held and delivered when it is healed, or thrown away with their
-//! connection, as the fault wants: an old message may come late, and an answer never.
+//! Either treats each direction of each pair by itself.
 
-mod inode;
-mod owner;
-mod pipe;
+pub(crate) mod namespaces;
+
+mod proxies;
 
 use std::collections::BTreeMap;
-use std::io;
+use std::ffi::OsString;
 use std::net::SocketAddr;
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::{Mutex, OnceLock};
+use std::time::{Duration, Instant};
 
-use tokio::net::{TcpListener, TcpStream};
-use tokio::runtime::Runtime;
-use tokio::sync::watch;
+use clap::ValueEnum;
 
-use self::owner::{Finder, Processes};
+use self::namespaces::Namespaces;
+use self::proxies::Proxies;
 use super::world::lock;
+
+/// Which network.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Network {
+    /// A proxy in front of every node; takes no privileges.
+    #[default]
+    Proxies,
+    /// A network namespace for every node; takes root or user namespaces, and the programs ip and nft.
+    Namespaces,
+}
+
+impl Network {
+    /// A word.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Network::Proxies => "proxies",
+            Network::Namespaces => "namespaces",
+        }
+    }
+}
 
 /// How one direction of a pair is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -34,155 +52,175 @@ pub(crate) struct Quality {
     pub(crate) flaps: Option<Duration>,
     /// Every piece is late by something up to this.
     pub(crate) delay: Duration,
-    /// In a hundred pieces, so many are late by [`SPIKE`], as when a packet is lost and sent again.
+    /// Of a hundred packets, so many are lost, and sent again by whoever sent them.
     pub(crate) spikes: u64,
     /// Connections that were made under another number are closed: what they held is lost.
     generation: u64,
 }
 
-/// How late a piece is whose packet was lost.
-pub(crate) const SPIKE: Duration = Duration::from_millis(200);
+impl Quality {
+    /// Whether nothing comes through at this moment.
+    fn is_cut(self) -> bool {
+        static START: OnceLock<Instant> = OnceLock::new();
+        let Some(turn) = self.flaps else {
+            return self.cut;
+        };
+        let turns = START.get_or_init(Instant::now).elapsed().as_millis() / turn.as_millis().max(1);
+        turns.is_multiple_of(2)
+    }
+
+    /// Whole, as it was before; connections of before may be lost.
+    fn healed(self, is_lost: bool) -> Quality {
+        Quality {
+            generation: self.generation + u64::from(is_lost),
+            ..Quality::default()
+        }
+    }
+}
 
 /// By who sends and who is sent to.
-type Table = BTreeMap<(u64, u64), Quality>;
+pub(crate) type Table = BTreeMap<(u64, u64), Quality>;
 
-/// What all connections share.
-struct Shared {
-    table: watch::Sender<Table>,
-    processes: Processes,
-    finder: Finder,
-}
-
-/// The network.
-pub(crate) struct Net {
-    shared: Arc<Shared>,
-    addresses: BTreeMap<u64, Proxied>,
-    /// Its threads; dropped last.
-    runtime: Runtime,
-}
-
-/// Where a node is reached by others.
+/// Two addresses of a node.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Proxied {
+pub(crate) struct Addresses {
     /// For peers.
     pub(crate) peer: SocketAddr,
     /// For clients.
     pub(crate) client: SocketAddr,
 }
 
+/// A node in the network.
+#[derive(Clone, Copy, Debug)]
+struct Place {
+    /// Where it listens.
+    listens: Addresses,
+    /// Where other nodes reach it.
+    reached: Addresses,
+}
+
+/// One way to have a network that can be broken.
+trait Backend: Send + Sync {
+    /// A place for a node, which has these addresses of its own on this machine.
+    fn add(&mut self, node: u64, own: Addresses) -> anyhow::Result<Place>;
+
+    /// Has every direction be as the table says.
+    fn apply(&self, table: &Table) -> anyhow::Result<()>;
+
+    /// A node has another process now.
+    fn set_process(&self, _node: u64, _process: u32) {}
+
+    /// What a node's program must be started by, its place being given: program and arguments that take another program.
+    fn starter(&self, _node: u64) -> Vec<OsString> {
+        Vec::new()
+    }
+
+    /// Flags that every node needs in it.
+    fn flags(&self) -> &'static [&'static str] {
+        &[]
+    }
+
+    /// Whether it can keep what it passes on for a while.
+    fn can_delay(&self) -> bool;
+}
+
+/// The network.
+pub(crate) struct Net {
+    backend: Box<dyn Backend>,
+    table: Mutex<Table>,
+    places: BTreeMap<u64, Place>,
+}
+
 impl Net {
     /// A network without nodes.
     ///
     /// # Errors
-    /// When there are no threads for it.
-    pub(crate) fn start() -> io::Result<Net> {
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(1)
-            .enable_all()
-            .build()?;
-        let processes = Processes::default();
-        let shared = Arc::new(Shared {
-            table: watch::Sender::new(Table::new()),
-            finder: Finder::start(Arc::clone(&processes))?,
-            processes,
-        });
+    /// When the system does not let us.
+    pub(crate) fn start(network: Network) -> anyhow::Result<Net> {
+        let backend: Box<dyn Backend> = match network {
+            Network::Proxies => Box::new(Proxies::start()?),
+            Network::Namespaces => Box::new(Namespaces::start()?),
+        };
         Ok(Net {
-            shared,
-            addresses: BTreeMap::new(),
-            runtime,
+            backend,
+            table: Mutex::default(),
+            places: BTreeMap::new(),
         })
     }
 
-    /// A proxy in front of a node with these true addresses.
+    /// Makes a place for a node that has these addresses of its own on this machine.
     ///
     /// # Errors
-    /// When there are no ports for it.
-    pub(crate) fn add(&mut self, node: u64, real: Proxied) -> io::Result<()> {
-        let before = |real| self.runtime.block_on(listen(&self.shared, node, real));
-        let proxied = Proxied {
-            peer: before(real.peer)?,
-            client: before(real.client)?,
-        };
-        self.addresses.insert(node, proxied);
+    /// When the system does not let us.
+    pub(crate) fn add(&mut self, node: u64, own: Addresses) -> anyhow::Result<()> {
+        let place = self.backend.add(node, own)?;
+        self.places.insert(node, place);
         Ok(())
     }
 
-    /// Where others reach a node.
-    pub(crate) fn address(&self, node: u64) -> Proxied {
-        self.addresses[&node]
+    /// Where a node listens.
+    pub(crate) fn listens(&self, node: u64) -> Addresses {
+        self.places[&node].listens
+    }
+
+    /// Where other nodes reach it.
+    pub(crate) fn address(&self, node: u64) -> Addresses {
+        self.places[&node].reached
     }
 
     /// A node has another process now.
     pub(crate) fn set_process(&self, node: u64, process: u32) {
-        lock(&self.shared.processes).insert(node, process);
+        self.backend.set_process(node, process);
+    }
+
+    /// What a node's program must be started by: program and arguments that take another program.
+    pub(crate) fn starter(&self, node: u64) -> Vec<OsString> {
+        self.backend.starter(node)
+    }
+
+    /// Flags that every node needs in it.
+    pub(crate) fn flags(&self) -> &'static [&'static str] {
+        self.backend.flags()
+    }
+
+    /// Whether messages can be made late; otherwise packets can only be lost.
+    pub(crate) fn can_delay(&self) -> bool {
+        self.backend.can_delay()
     }
 
     /// Changes directions.
-    pub(crate) fn change(&self, directions: &[(u64, u64)], to: impl Fn(&mut Quality)) {
-        self.shared.table.send_modify(|table| {
-            for direction in directions {
-                to(table.entry(*direction).or_default());
-            }
-        });
+    ///
+    /// # Errors
+    /// When the system does not let us.
+    pub(crate) fn change(
+        &self,
+        directions: &[(u64, u64)],
+        to: impl Fn(&mut Quality),
+    ) -> anyhow::Result<()> {
+        let mut table = lock(&self.table);
+        for direction in directions {
+            to(table.entry(*direction).or_default());
+        }
+        self.backend.apply(&table)
     }
 
     /// Makes directions whole again. What was held comes late, or is lost with its connections.
-    pub(crate) fn heal(&self, directions: &[(u64, u64)], is_lost: bool) {
-        self.change(directions, |quality| {
-            let generation = quality.generation + u64::from(is_lost);
-            *quality = Quality {
-                generation,
-                ..Quality::default()
-            };
-        });
+    ///
+    /// # Errors
+    /// When the system does not let us.
+    pub(crate) fn heal(&self, directions: &[(u64, u64)], is_lost: bool) -> anyhow::Result<()> {
+        self.change(directions, |quality| *quality = quality.healed(is_lost))
     }
 
     /// Makes everything whole.
-    pub(crate) fn heal_all(&self) {
-        self.shared.table.send_modify(|table| {
-            for quality in table.values_mut() {
-                *quality = Quality {
-                    generation: quality.generation,
-                    ..Quality::default()
-                };
-            }
-        });
-    }
-}
-
-/// Listens in front of `to`, whose true address is `real`.
-async fn listen(shared: &Arc<Shared>, to: u64, real: SocketAddr) -> io::Result<SocketAddr> {
-    let listener = TcpListener::bind("127.0.0.1:0").await?;
-    let address = listener.local_addr()?;
-    let shared = Arc::clone(shared);
-    tokio::spawn(async move {
-        while let Ok((stream, from)) = listener.accept().await {
-            // However it ends, both connections end with it.
-            tokio::spawn(pass(stream, from, Arc::clone(&shared), to, real));
+    ///
+    /// # Errors
+    /// When the system does not let us.
+    pub(crate) fn heal_all(&self) -> anyhow::Result<()> {
+        let mut table = lock(&self.table);
+        for quality in table.values_mut() {
+            *quality = quality.healed(false);
         }
-    });
-    Ok(address)
-}
-
-async fn pass(
-    stream: TcpStream,
-    from: SocketAddr,
-    shared: Arc<Shared>,
-    to: u64,
-    real: SocketAddr,
-) -> io::Result<()> {
-    let own = stream.local_addr()?;
-    // Whoever is gone already will not be missed.
-    let Some(from) = shared.finder.find(from, own).await else {
-        return Ok(());
-    };
-    stream.set_nodelay(true)?;
-    let node = TcpStream::connect(real).await?;
-    node.set_nodelay(true)?;
-    let ((client_in, client_out), (node_in, node_out)) = (stream.into_split(), node.into_split());
-    let table = || shared.table.subscribe();
-    tokio::select! {
-        ended = pipe::run(client_in, node_out, (from, to), table()) => ended,
-        ended = pipe::run(node_in, client_out, (to, from), table()) => ended,
+        self.backend.apply(&table)
     }
 }

@@ -26,7 +26,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use super::clocks::Clocks;
 use super::disks::Disks;
 use super::errors::Errors;
-use super::net::{Net, Proxied};
+use super::net::{Addresses, Net, Network};
 use super::roster::Roster;
 use crate::history::Membership;
 use crate::ports::Ports;
@@ -124,7 +124,22 @@ impl Nodes {
         pace: Pace,
         flags: &[String],
     ) -> anyhow::Result<Nodes> {
-        let net = Net::start().context("the network")?;
+        Nodes::within(Network::default(), dir, binary, size, pace, flags)
+    }
+
+    /// The same, in another network.
+    ///
+    /// # Errors
+    /// When there are no ports, or the system does not let us have that network.
+    pub(crate) fn within(
+        network: Network,
+        dir: &Path,
+        binary: &Path,
+        size: u64,
+        pace: Pace,
+        flags: &[String],
+    ) -> anyhow::Result<Nodes> {
+        let net = Net::start(network).context("the network")?;
         let mut nodes = Nodes {
             dir: dir.to_owned(),
             binary: binary.to_owned(),
@@ -269,22 +284,23 @@ impl Nodes {
             .create(true)
             .append(true)
             .open(self.log(id))?;
-        let mut command = self.command();
-        let proxied = self.net.address(id);
+        let mut command = self.command(id);
+        let (listens, reached) = (self.net.listens(id), self.net.address(id));
         command
             .args(["serve", "--node-id", &id.to_string()])
             .arg("--data-dir")
             .arg(self.data_dir(id))
-            .args(["--listen", &self.addr(id).to_string()])
-            .args(["--peer-listen", &self.peer_addr(id).to_string()])
-            .args(["--advertise-peer", &proxied.peer.to_string()])
+            .args(["--listen", &listens.client.to_string()])
+            .args(["--peer-listen", &listens.peer.to_string()])
+            .args(["--advertise-peer", &reached.peer.to_string()])
             .arg("--advertise-client-url")
-            .arg(format!("http://{}", proxied.client))
+            .arg(format!("http://{}", reached.client))
             .args(["--heartbeat", &millis(self.pace.heartbeat)])
             .args(["--election-min", &millis(self.pace.election_min)])
             .args(["--election-max", &millis(self.pace.election_max)])
             // Without snapshots the checkers find every command from the first on in the log of any node.
             .args(self.snapshots.unwrap_or(&["--log-keep-bytes", "1TiB"]))
+            .args(self.net.flags())
             .args(&self.flags)
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
@@ -310,15 +326,16 @@ impl Nodes {
         Ok(())
     }
 
-    /// The binary, ended by the system when the harness is.
-    fn command(&self) -> Command {
-        if !Path::new("/usr/bin/setpriv").exists() {
-            return Command::new(&self.binary);
+    /// The binary in the node's network, ended by the system when the harness is.
+    fn command(&self, id: u64) -> Command {
+        let mut words = self.net.starter(id);
+        if Path::new("/usr/bin/setpriv").exists() {
+            let bound = ["/usr/bin/setpriv", "--pdeathsig", "KILL", "--"];
+            words.extend(bound.map(Into::into));
         }
-        let mut command = Command::new("/usr/bin/setpriv");
-        command
-            .args(["--pdeathsig", "KILL", "--"])
-            .arg(&self.binary);
+        words.push(self.binary.clone().into());
+        let mut command = Command::new(&words[0]);
+        command.args(&words[1..]);
         command
     }
 

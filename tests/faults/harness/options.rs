@@ -6,6 +6,7 @@ use std::time::Duration;
 use clap::Args;
 
 use super::faults::{self, Fault};
+use super::net::Network;
 use super::workloads::{self, Workload};
 
 /// What is said of a name that nobody knows, with the one that it is like.
@@ -82,6 +83,12 @@ pub(crate) struct Options {
     /// The nodes make a snapshot each second and keep little of their log; otherwise they keep all of it and make none.
     #[arg(long)]
     pub(crate) snapshots: bool,
+    /// The network between the nodes.
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) network: Network,
+    /// The harness is in the namespaces that the network takes.
+    #[arg(long, hide = true)]
+    pub(crate) inside: bool,
     /// Where to leave the run; made from the seed if not given.
     #[arg(long, value_name = "DIR")]
     pub(crate) dir: Option<PathBuf>,
@@ -157,6 +164,9 @@ impl Options {
                 &format!(" --faults {}", self.faults.join(",")),
                 " --by-hand",
             );
+        }
+        if self.network != Network::default() {
+            line.push_str(&format!(" --network {}", self.network.name()));
         }
         if self.snapshots {
             line.push_str(" --snapshots");

@@ -128,7 +128,7 @@ fn snapshots(options: &Options, faults: &[&'static dyn Fault]) -> Snapshots {
 fn described(options: &Options) -> Map<String, Value> {
     let described = json!({
         "faults": options.faults, "by_hand": options.by_hand, "clients": options.clients, "seconds": options.seconds,
-        "snapshots": options.snapshots, "overlap": options.overlap, "every_ms": options.every_ms, "lease_ms": options.lease_ms, "node_flags": options.node_flag,
+        "snapshots": options.snapshots, "overlap": options.overlap, "every_ms": options.every_ms, "lease_ms": options.lease_ms, "node_flags": options.node_flag, "network": options.network.name(),
     });
     match described {
         Value::Object(map) => map,

@@ -61,7 +61,9 @@ impl Fault for Away {
         if is_killed {
             nodes.kill(id)?;
         } else {
-            nodes.net.change(&directions, |quality| quality.cut = true);
+            nodes
+                .net
+                .change(&directions, |quality| quality.cut = true)?;
         }
         // Nothing that it gets from now on reaches it, whatever it had on its way.
         let lacks = nodes.last_index().unwrap_or(0) + 1;
@@ -85,7 +87,7 @@ impl Fault for Away {
                 nodes.all_purged(id, lacks)
             })),
             heal: Box::new(move |nodes| {
-                nodes.net.heal(&directions, false);
+                nodes.net.heal(&directions, false)?;
                 if is_killed {
                     nodes.start(id)?;
                 }

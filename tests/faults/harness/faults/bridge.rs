@@ -39,7 +39,7 @@ impl Fault for Bridge {
         let cut = |a: u64, b: u64| [(a, b), (b, a)];
         nodes
             .net
-            .change(&cut(leader, heir), |quality| quality.cut = true);
+            .change(&cut(leader, heir), |quality| quality.cut = true)?;
         let lease = nodes.pace().election_max;
         // Until the heir wants to be elected; how far it is with that is up to chance.
         thread::sleep(part(
@@ -50,7 +50,9 @@ impl Fault for Bridge {
         for other in &others {
             directions.extend(cut(leader, *other));
         }
-        nodes.net.change(&directions, |quality| quality.cut = true);
+        nodes
+            .net
+            .change(&directions, |quality| quality.cut = true)?;
         for other in &others {
             nodes.kill(*other)?;
             nodes.start(*other)?;
@@ -65,10 +67,7 @@ impl Fault for Bridge {
             )),
             lasts: part(lease, 250),
             until: None,
-            heal: Box::new(move |nodes| {
-                nodes.net.heal(&directions, is_lost);
-                Ok(())
-            }),
+            heal: Box::new(move |nodes| nodes.net.heal(&directions, is_lost)),
         })
     }
 }

@@ -36,7 +36,7 @@ impl Fault for Partition {
             .then(|| Duration::from_millis(random.between(100, 900)));
         nodes.net.change(&directions, |quality| {
             (quality.cut, quality.flaps) = (true, flaps);
-        });
+        })?;
         let lease = nodes.pace().election_max;
         let lasts = part(lease, *random.pick(&[80, 200, 400]));
         let is_lost = random.percent(50);
@@ -46,10 +46,7 @@ impl Fault for Partition {
             how: Some(shape.told(&order, flaps)),
             lasts,
             until: None,
-            heal: Box::new(move |nodes| {
-                nodes.net.heal(&directions, is_lost);
-                Ok(())
-            }),
+            heal: Box::new(move |nodes| nodes.net.heal(&directions, is_lost)),
         })
     }
 }

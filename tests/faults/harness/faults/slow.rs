@@ -1,4 +1,4 @@
-//! The network is slow and loses packets: around one node or everywhere.
+//! The network is slow and loses packets: around one node or everywhere. Where it cannot be made slow, it only loses packets.
 
 use std::time::Duration;
 
@@ -34,9 +34,20 @@ impl Fault for Slow {
             .collect();
         let delay = Duration::from_millis(*random.pick(&[5, 30, 100, 250, 500]));
         let spikes = *random.pick(&[0, 2, 10, 30]);
+        let (delay, spikes, how) = match nodes.net.can_delay() {
+            true => (
+                delay,
+                spikes,
+                format!("up to {} ms late", delay.as_millis()),
+            ),
+            false => {
+                let lost = spikes.max(2);
+                (Duration::ZERO, lost, format!("{lost} % of packets lost"))
+            }
+        };
         nodes.net.change(&directions, |quality| {
             (quality.delay, quality.spikes) = (delay, spikes);
-        });
+        })?;
         let place = if everywhere {
             "everywhere".to_owned()
         } else {
@@ -44,7 +55,7 @@ impl Fault for Slow {
         };
         let aim = if everywhere { ids } else { vec![centre] };
         Ok(Installed {
-            how: Some(format!("up to {} ms late {place}", delay.as_millis())),
+            how: Some(format!("{how} {place}")),
             nodes: aim.clone(),
             aim,
             lasts: part(nodes.pace().election_max, *random.pick(&[100, 300, 500])),
@@ -52,8 +63,7 @@ impl Fault for Slow {
             heal: Box::new(move |nodes| {
                 nodes.net.change(&directions, |quality| {
                     (quality.delay, quality.spikes) = (Duration::ZERO, 0);
-                });
-                Ok(())
+                })
             }),
         })
     }

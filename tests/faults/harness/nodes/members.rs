@@ -2,7 +2,6 @@
 
 use std::fs::{self, File};
 use std::io::Write as _;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -10,7 +9,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context as _;
 use serde_json::{Value, json};
 
-use super::{Nodes, Proxied, local};
+use super::{Addresses, Nodes, local};
 use crate::harness::http;
 use crate::harness::roster::Roster;
 use crate::history::Membership;
@@ -45,22 +44,16 @@ impl Nodes {
         }
         let within = (id - 1) % NODES_A_BLOCK + 1;
         let client = local(self.ports[block].client(within));
-        let peer = self.peer_addr(id);
-        let placed = self.net.add(id, Proxied { peer, client });
+        let peer = local(self.ports[block].peer(within));
+        let placed = self.net.add(id, Addresses { peer, client });
         placed.context("the network")?;
-        self.roster.join(id, client);
+        self.roster.join(id, self.net.listens(id).client);
         Ok(())
-    }
-
-    /// Where a node listens for its peers.
-    pub(super) fn peer_addr(&self, id: u64) -> SocketAddr {
-        let block = usize::try_from((id - 1) / NODES_A_BLOCK).expect("a small id");
-        local(self.ports[block].peer((id - 1) % NODES_A_BLOCK + 1))
     }
 
     /// How others reach a node, as requests about members say it.
     pub(crate) fn member(&self, id: u64) -> Value {
-        let Proxied { peer, client } = self.net.address(id);
+        let Addresses { peer, client } = self.net.address(id);
         json!({
             "id": id, "peer_addr": peer.to_string(), "client_url": format!("http://{client}"),
         })

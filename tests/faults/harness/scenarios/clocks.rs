@@ -128,7 +128,8 @@ impl Scenario for LateAnswers {
             let cut = probe.now();
             stage.cut_ways(&[(leader, late)]);
             thread::sleep(patience * 45 / 100);
-            stage.nodes.net.heal(&[(late, leader)], false);
+            let healed = stage.nodes.net.heal(&[(late, leader)], false);
+            healed.expect("proxies take every change");
             // What the voter says from now on is not to be heard.
             thread::sleep(Duration::from_millis(20));
             stage.cut_ways(&[(late, leader)]);

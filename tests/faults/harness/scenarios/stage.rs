@@ -106,7 +106,8 @@ impl Stage {
     /// Cuts single directions, the sender first.
     pub(crate) fn cut_ways(&self, ways: &[(u64, u64)]) {
         let cut = |quality: &mut net::Quality| quality.cut = true;
-        self.nodes.net.change(ways, cut);
+        let changed = self.nodes.net.change(ways, cut);
+        changed.expect("proxies take every change");
     }
 
     /// Kills nodes and starts them again at once.
@@ -149,7 +150,7 @@ impl Stage {
             .iter()
             .flat_map(|a| ids.iter().map(move |b| (*a, *b)))
             .collect();
-        self.nodes.net.heal(&ways, true);
+        self.nodes.net.heal(&ways, true)?;
         finish::heal(&mut self.nodes).context("after a try")?;
         Ok(())
     }

@@ -1,7 +1,6 @@
 //! One direction of one connection.
 
 use std::io;
-use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -49,7 +48,7 @@ pub(super) async fn run(
     let writing = async move {
         while let Some((due, piece)) = pieces.recv().await {
             tokio::time::sleep_until(due.into()).await;
-            while is_cut(quality(&table)) && quality(&table).generation == born {
+            while quality(&table).is_cut() && quality(&table).generation == born {
                 let _ = tokio::time::timeout(LOOK, table.changed()).await;
             }
             if quality(&table).generation != born {
@@ -75,13 +74,4 @@ fn late(quality: Quality, random: &mut Random) -> Duration {
     } else {
         delay
     }
-}
-
-fn is_cut(quality: Quality) -> bool {
-    static START: OnceLock<Instant> = OnceLock::new();
-    let Some(turn) = quality.flaps else {
-        return quality.cut;
-    };
-    let turns = START.get_or_init(Instant::now).elapsed().as_millis() / turn.as_millis().max(1);
-    turns.is_multiple_of(2)
 }
