@@ -377,6 +377,7 @@ mod tests {
             voter: true,
             matched: None,
             last_ack: None,
+            snapshot: None,
         };
         let mut seen = status(Role::Leader);
         seen.last_log_index = Some(700);
