@@ -237,7 +237,7 @@ soak() {
     ((seed % 7 > 3)) || faults=$faults,members
     snapshots=(--snapshots)
     if ((seed % 5 == 0)); then snapshots=(); else faults=$faults,away; fi
-    beside --seed "$seed" --seconds 60 --nodes "$nodes" --workload "${mixes[seed % ${#mixes[@]}]}" --faults "$faults" \
+    beside --seed "$seed" --seconds 60 --clients 30 --nodes "$nodes" --workload "${mixes[seed % ${#mixes[@]}]}" --faults "$faults" \
       "${snapshots[@]}"
   done
   local verdict=0
