@@ -1,6 +1,6 @@
 //! The checkers of one rule each: bank, set, the end of a run, crashes, coverage.
 
-use crate::promises::{Judgement, coverage, is_green, judge};
+use crate::promises::{Judgement, coverage, crash, is_green, judge};
 use crate::run::{Evidence, Exit, FinalState, Installs, Mark, Snapshots};
 
 use super::tale::evidence;
@@ -207,6 +207,21 @@ fn a_crash_is_seen_unless_it_was_planned() {
     let mut planned = with("thread 'x' panicked at src/a.rs:1:1");
     planned.plan.expect.crash_lines = vec!["src/a.rs".to_owned()];
     assert_green("crash", &planned);
+    // A disk that failed on purpose explains what it failed, and nothing else.
+    let unread = "state is damaged: While pread of 000012.sst: Input/output error; it is kept as n1/state.damaged-1";
+    let rotten = "state is damaged: block checksum mismatch; it is kept as n1/state.damaged-1";
+    for (line, disks_fail, is_green) in [
+        (unread, true, true),
+        (unread, false, false),
+        (rotten, true, false),
+    ] {
+        let mut failing = with(line);
+        failing.plan.expect.crash_lines = crash::expected(disks_fail);
+        match is_green {
+            true => assert_green("crash", &failing),
+            false => assert_red("crash", &failing, "it is kept as"),
+        }
+    }
     let mut gone = with("");
     gone.plan.exits = vec![Exit {
         node: 1,

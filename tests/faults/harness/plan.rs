@@ -11,6 +11,7 @@ use super::faults::{self, Fault};
 use super::nodes::Nodes;
 use super::options::Options;
 use super::workloads::Workload;
+use crate::promises::crash;
 use crate::run::{Expect, Installs, Plan, Snapshots};
 
 /// Answered operations a second that a run must have had at least.
@@ -43,7 +44,12 @@ pub(crate) fn write(
         members: nodes.ids(),
         about: about(binary),
         options: described(options),
-        expect: expect(options, workloads, &possible(nodes, faults)),
+        expect: expect(
+            options,
+            workloads,
+            &possible(nodes, faults),
+            nodes.has_errors(),
+        ),
         exits: nodes.exits().to_vec(),
     };
     let text = serde_json::to_string_pretty(&plan)? + "\n";
@@ -63,6 +69,7 @@ fn expect(
     options: &Options,
     workloads: &[&'static dyn Workload],
     faults: &[&'static dyn Fault],
+    disks_fail: bool,
 ) -> Expect {
     let mut promises: Vec<String> = Vec::new();
     let mut operations = Vec::new();
@@ -108,7 +115,7 @@ fn expect(
         lease_served_min_percent: if is_idle { 0.0 } else { LEASE_MIN },
         snapshots: snapshots(options, faults),
         final_phase: true,
-        crash_lines: Vec::new(),
+        crash_lines: crash::expected(disks_fail),
     }
 }
 

@@ -32,6 +32,13 @@ const SIGNS: &[&str] = &[
     "; it is kept as ",
 ];
 
+/// What is no finding where disks fail on purpose: a read of the state that the device failed, for which a node sets the state aside.
+/// Damage that it finds for any other reason stays one.
+pub(crate) fn expected(disks_fail: bool) -> Vec<String> {
+    let of_device = disks_fail.then(|| "Input/output error; it is kept as ".to_owned());
+    of_device.into_iter().collect()
+}
+
 fn check(evidence: &Evidence, _: &Limits) -> Verdict {
     let expected = &evidence.plan.expect.crash_lines;
     let (mut facts, mut lines, mut excused) = (Vec::new(), 0, 0);

@@ -81,6 +81,7 @@ pub(super) fn of_nodes(nodes: &mut Nodes, binary: &Path) -> anyhow::Result<Vec<F
         ..Evidence::default()
     };
     evidence.plan.exits = nodes.exits().to_vec();
+    evidence.plan.expect.crash_lines = promises::crash::expected(nodes.has_errors());
     let mut findings = Vec::new();
     let crash = (promises::crash::PROMISE.check)(&evidence, &promises::Limits::default());
     if let Verdict::Violated { facts, .. } = crash {
