@@ -20,6 +20,8 @@ const RATE_MIN: f64 = 5.0;
 const LEASE_MIN: f64 = 20.0;
 /// Seconds in which each class of faults must have been installed once.
 const SECONDS_AN_INSTALL: u64 = 12;
+/// No fewer than so many for each class there is.
+const SECONDS_IN_A_TURN: u64 = 2;
 /// The same where the members change, which now and then leaves nobody to lead, and others to wait for that.
 const SECONDS_AN_INSTALL_BESIDE: u64 = 15;
 
@@ -86,11 +88,13 @@ fn expect(
         list.dedup();
     }
     let is_idle = workloads.iter().all(|workload| workload.name() == "idle");
+    // Classes come by turns, and a turn of many takes longer.
+    let turn = SECONDS_IN_A_TURN * faults.len() as u64;
     let each = match faults.iter().any(|fault| fault.is_beside()) {
         true => SECONDS_AN_INSTALL_BESIDE,
         false => SECONDS_AN_INSTALL,
     };
-    let times = usize::try_from(options.seconds / each).unwrap_or(usize::MAX);
+    let times = usize::try_from(options.seconds / each.max(turn)).unwrap_or(usize::MAX);
     let installs = Installs {
         times: times.max(1),
         on_leader: (times / 3).max(1),

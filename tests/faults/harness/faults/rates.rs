@@ -53,15 +53,17 @@ impl Fault for Rates {
 }
 
 fn restart(nodes: &mut Nodes, ids: &[u64], mut rate: impl FnMut(u64) -> u64) -> anyhow::Result<()> {
+    let mut ended = Vec::new();
     for id in ids {
-        // Another fault may have ended it meanwhile.
+        // What another fault has ended meanwhile, that one starts, and with this rate.
         if nodes.is_running(*id) {
             nodes.kill(*id)?;
+            ended.push(*id);
         }
         let rate = rate(*id);
         if let Some(clocks) = nodes.clocks_mut() {
             clocks.set_rate(*id, rate);
         }
     }
-    ids.iter().try_for_each(|id| nodes.start(*id))
+    ended.iter().try_for_each(|id| nodes.start(*id))
 }
